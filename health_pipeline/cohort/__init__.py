@@ -1,0 +1,1 @@
+"""Cohort and outcome: which discharges count, and who came back."""

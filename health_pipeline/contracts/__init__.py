@@ -1,0 +1,1 @@
+"""Contracts: what a landed table must look like, declared once."""

@@ -1,0 +1,1 @@
+"""Dagster definitions: names, partitions, resources bound to the rooms of the domain."""

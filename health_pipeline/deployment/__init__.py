@@ -1,0 +1,1 @@
+"""Deployment: releases, targets, rollback, history."""

@@ -1,0 +1,1 @@
+"""Features: what was known at the moment of discharge."""

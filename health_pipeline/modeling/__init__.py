@@ -1,0 +1,1 @@
+"""Models: candidates, their bundles, metrics and scores."""

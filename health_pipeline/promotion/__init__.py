@@ -1,0 +1,1 @@
+"""Promotion: evidence in, decision out."""

@@ -1,0 +1,268 @@
+"""Every knob of the pipeline: typed, with its default and meaning, read once from environment and TOML.
+
+Environment: ``HEALTH_PIPELINE_<NAME>``, sections with two underscores (``HEALTH_PIPELINE_WINDOWS__HOLDOUT_MONTHS``).
+File: ``HEALTH_PIPELINE_CONFIG``, or ``settings.toml`` in the home. The environment wins over the file.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from health_pipeline.errors import SettingsError
+from health_pipeline.months import Month, MonthRange, parse_month, shift
+
+PREFIX = "HEALTH_PIPELINE_"
+
+
+def _read_month(value: Any) -> Any:
+    return parse_month(value) if isinstance(value, str) else value
+
+
+MonthSetting = Annotated[Month, BeforeValidator(_read_month)]
+Rate = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+PositiveCount = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A group of settings; unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SimulatorSettings(Section):
+    """The built-in hospital."""
+
+    seed: int = Field(7, description="seed of everything random in the simulated hospital")
+    admissions_per_month: PositiveCount = Field(800, description="average number of discharges a month")
+    dirt_rate: Rate = Field(0.004, description="share of landed rows with realistic faults")
+    drift: bool = Field(True, description="play the documented script of drift events")
+
+
+class WindowSettings(Section):
+    """Months a model of month M may see, counted back from M-2."""
+
+    holdout_months: PositiveCount = Field(3, description="months on which gates judge; nothing is fitted on them")
+    validation_months: PositiveCount = Field(3, description="tuning, early stopping, calibration, threshold")
+    training_months: PositiveCount = Field(36, description="longest training window")
+    min_training_months: PositiveCount = Field(6, description="shortest training window: sets the warm-up")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> WindowSettings:
+        if self.min_training_months > self.training_months:
+            raise ValueError("min_training_months must not exceed training_months")
+        return self
+
+    @property
+    def warm_up_months(self) -> int:
+        """Months before the first model month: shortest training, validation, holdout, and the open label month."""
+        return self.min_training_months + self.validation_months + self.holdout_months + 1
+
+
+class TrainingSettings(Section):
+    """Model families and how they are fitted."""
+
+    families: tuple[str, ...] = Field(("logistic_regression", "xgboost"), description="families trained each month")
+    profile: Literal["quick", "standard", "thorough"] = Field(
+        "standard", description="effort; models of the quick profile are refused by the gates"
+    )
+    seed: int = Field(20_240_101, description="seed of fitting, tuning and bootstrap")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where XGBoost trains")
+    threads: Count = Field(0, description="threads for training; 0 takes all cores")
+    min_rows: PositiveCount = Field(500, description="fewer training rows than this: the month is skipped with a reason")
+    min_events: PositiveCount = Field(30, description="fewer readmissions than this: the month is skipped")
+
+
+class CohortSettings(Section):
+    """Which cohort and outcome definition is used."""
+
+    definition: str = Field("cms_30_day", description="name of a definition in health_pipeline/cohort, or a TOML path")
+
+
+class FeatureSettings(Section):
+    """Which features a model may see."""
+
+    demographics: bool = Field(True, description="include age, sex, race and other demographics")
+
+
+class PrivacySettings(Section):
+    """Pseudonyms and small numbers."""
+
+    pseudonym_key: SecretStr | None = Field(
+        None, description="key of the patient hash; a local key is generated in the home when empty"
+    )
+    small_number: PositiveCount = Field(11, description="smallest count that is published (CMS cell size rule)")
+
+
+class WarehouseSettings(Section):
+    """Where tables live and what DuckDB may use."""
+
+    backend: Literal["duckdb", "encrypted", "ducklake"] = Field("duckdb", description="storage of the tables")
+    memory_limit: str = Field("2GB", description="DuckDB's memory; what exceeds it spills to disk")
+    threads: Count = Field(0, description="DuckDB threads; 0 takes all cores")
+    lock_timeout_seconds: float = Field(600.0, gt=0, description="longest wait for another process")
+    encryption_key: SecretStr | None = Field(None, description="key of the encrypted file")
+    catalog: str | None = Field(None, description="DuckLake catalog: a file or postgres:... connection string")
+    data_path: str | None = Field(None, description="DuckLake data: a folder or s3://bucket/prefix")
+
+
+class PromotionSettings(Section):
+    """When a challenger may replace the champion."""
+
+    primary_metric: str = Field("roc_auc", description="metric on which candidates are ranked and compared")
+    improvement_threshold: float = Field(0.02, ge=0, description="smallest improvement over production")
+    confidence_level: float = Field(0.95, gt=0, lt=1, description="level of the paired interval")
+    min_samples: PositiveCount = Field(1000, description="fewest holdout rows a decision may rest on")
+    max_days_since_update: PositiveCount = Field(30, description="older champions may be refreshed")
+    max_degradation: float = Field(0.01, ge=0, description="largest loss a refresh may cost")
+    bootstrap_replicates: PositiveCount = Field(1000, description="patient-clustered replicates")
+    leak_ceiling: float = Field(0.85, gt=0.5, le=1, description="AUROC above this raises the leak alarm")
+
+
+class MonitoringSettings(Section):
+    """When a month is called drifted or degraded."""
+
+    drift_months: PositiveCount = Field(2, description="violating months (n) among ...")
+    drift_window: PositiveCount = Field(3, description="... this many (m) that request a retrain, latest included")
+
+
+class MLflowSettings(Section):
+    """Model store."""
+
+    tracking_uri: str | None = Field(None, description="MLflow server; default is SQLite in the home")
+    experiment: str = Field("readmission", description="experiment and registered-model name")
+
+
+class ServingSettings(Section):
+    """Prediction API."""
+
+    host: str = Field("127.0.0.1", description="address the local API listens on")
+    port: int = Field(8080, ge=1, le=65_535, description="port of the local API")
+
+
+class DeploymentSettings(Section):
+    """How a release reaches traffic."""
+
+    target: Literal["local", "kubernetes"] = Field("local", description="where releases are shipped")
+
+
+class NotifySettings(Section):
+    """Alerts."""
+
+    urls: tuple[str, ...] = Field((), description="Apprise addresses every alert goes to")
+
+
+class Settings(BaseSettings):
+    """All settings; see ``docs/reference/settings.md``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    home: Path = Field(Path("data"), description="folder that holds everything the pipeline writes")
+    landing: str | None = Field(None, description="landing zone; default <home>/landing; s3://bucket/prefix works too")
+    source: Literal["simulator", "landing"] = Field("landing", description="where monthly extracts come from")
+    start_month: MonthSetting = Field(parse_month("2022-01"), description="first month of the partitions")
+    end_month: MonthSetting | None = Field(
+        parse_month("2024-12"), description="last month of the partitions; empty: the last closed month"
+    )
+
+    simulator: SimulatorSettings = SimulatorSettings()
+    windows: WindowSettings = WindowSettings()
+    training: TrainingSettings = TrainingSettings()
+    cohort: CohortSettings = CohortSettings()
+    features: FeatureSettings = FeatureSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    warehouse: WarehouseSettings = WarehouseSettings()
+    promotion: PromotionSettings = PromotionSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
+    mlflow: MLflowSettings = MLflowSettings()
+    serving: ServingSettings = ServingSettings()
+    deployment: DeploymentSettings = DeploymentSettings()
+    notify: NotifySettings = NotifySettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_end_is_open(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("end_month") == "":
+            values = {**values, "end_month": None}
+        return values
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Settings:
+        if self.end_month is not None and self.end_month < self.start_month:
+            raise ValueError(f"end_month {self.end_month:%Y-%m} lies before start_month {self.start_month:%Y-%m}")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, the environment over the file."""
+        file = os.environ.get(f"{PREFIX}CONFIG")
+        home = os.environ.get(f"{PREFIX}HOME", "data")
+        toml = TomlConfigSettingsSource(settings_cls, Path(file) if file else Path(home) / "settings.toml")
+        return init_settings, env_settings, toml
+
+    @cached_property
+    def first_model_month(self) -> Month:
+        """First month that has enough history for a model."""
+        return shift(self.start_month, self.windows.warm_up_months)
+
+    @property
+    def months(self) -> MonthRange:
+        """Bounded range of the partitions.
+
+        Raises:
+            SettingsError: ``end_month`` is open.
+        """
+        if self.end_month is None:
+            raise SettingsError("end_month is open", where=f"{PREFIX}END_MONTH", remedy="name the months of the run")
+        return MonthRange(self.start_month, self.end_month)
+
+    @property
+    def landing_uri(self) -> str:
+        """Folder or S3 prefix with one sub-folder per landing table."""
+        return self.landing or str(self.home / "landing")
+
+    @property
+    def warehouse_path(self) -> Path:
+        """DuckDB file."""
+        return self.home / "warehouse.duckdb"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Tracking and registry store."""
+        return self.mlflow.tracking_uri or f"sqlite:///{(self.home / 'mlflow.db').resolve()}"
+
+    @property
+    def outputs(self) -> Path:
+        """Figures and reports."""
+        return self.home / "outputs"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings once; a wrong value becomes one clear line.
+
+    Raises:
+        SettingsError: names the setting, what it got and what it accepts.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = [str(part) for part in first["loc"]]
+        name = PREFIX + "__".join(path).upper() if path else PREFIX + "*"
+        got = "" if "key" in name.lower() else f", got {first['input']!r}" if path else ""
+        raise SettingsError(f"{name}: {first['msg']}{got}", remedy="see docs/reference/settings.md") from None
