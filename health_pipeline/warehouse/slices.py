@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from health_pipeline.months import MonthRange
 from health_pipeline.warehouse.tables import Table
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,15 @@ class Query:
     Attributes:
         sql: the statement; column names match the declared table (order does not matter).
         allow_empty: whether a month of the range may end up without rows.
+        parameters: values of the ``$name`` parameters in ``sql``, handed to DuckDB with the statement. Secrets travel
+            here and nowhere else: they are no part of the text, of ``repr`` or of any metadata.
+        prepare: called with the connection before the transaction begins, to load an extension or register a secret.
     """
 
     sql: str
     allow_empty: bool = True
+    parameters: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
