@@ -45,6 +45,14 @@ class SimulatorSettings(Section):
     drift: bool = Field(True, description="play the documented script of drift events")
 
 
+class IngestSettings(Section):
+    """Adapters of foreign formats."""
+
+    options: dict[str, bool | int | float | str] = Field(
+        {}, description="choices that adapters offer, by name (docs/adapters.md), such as all_stays of uci"
+    )
+
+
 class WindowSettings(Section):
     """Months a model of month M may see, counted back from M-2."""
 
@@ -119,10 +127,22 @@ class PromotionSettings(Section):
     improvement_threshold: float = Field(0.02, ge=0, description="smallest improvement over production")
     confidence_level: float = Field(0.95, gt=0, lt=1, description="level of the paired interval")
     min_samples: PositiveCount = Field(1000, description="fewest holdout rows a decision may rest on")
+    min_events: PositiveCount = Field(50, description="fewest readmissions among them")
     max_days_since_update: PositiveCount = Field(30, description="older champions may be refreshed")
     max_degradation: float = Field(0.01, ge=0, description="largest loss a refresh may cost")
     bootstrap_replicates: PositiveCount = Field(1000, description="patient-clustered replicates")
     leak_ceiling: float = Field(0.85, gt=0.5, le=1, description="AUROC above this raises the leak alarm")
+    tie_tolerance: float = Field(0.002, ge=0, description="candidates this close on a metric are tied on it")
+    plan: Path | None = Field(None, description="change-control plan; empty: the plan that comes with the package")
+    force_deployment: bool = Field(False, description="deploy the best candidate whatever the comparison says")
+    forced_by: str = Field("", description="who orders the forced deployment; recorded with the decision")
+    force_reason: str = Field("", description="why; recorded with the decision")
+
+    @model_validator(mode="after")
+    def _force_is_signed(self) -> PromotionSettings:
+        if self.force_deployment and not (self.forced_by.strip() and self.force_reason.strip()):
+            raise ValueError("force_deployment needs forced_by and force_reason")
+        return self
 
 
 class MonitoringSettings(Section):
@@ -130,6 +150,14 @@ class MonitoringSettings(Section):
 
     drift_months: PositiveCount = Field(2, description="violating months (n) among ...")
     drift_window: PositiveCount = Field(3, description="... this many (m) that request a retrain, latest included")
+    reference_rows: PositiveCount = Field(200_000, description="most reference rows read; more are sampled by hash")
+    drift_alpha: float = Field(0.01, gt=0, lt=1, description="false discovery rate of the distribution tests of a month")
+    psi_warning: float = Field(0.05, ge=0, description="smallest PSI worth a warning, above its chance level")
+    psi_alarm: float = Field(0.10, ge=0, description="smallest PSI worth an alarm, above its chance level")
+    null_rate_warning: Rate = Field(0.05, description="smallest change of a null rate worth a warning")
+    null_rate_alarm: Rate = Field(0.20, description="smallest change of a null rate worth an alarm")
+    unseen_warning: Rate = Field(0.01, description="share of rows with a category unknown to the reference: warning")
+    unseen_alarm: Rate = Field(0.05, description="share of rows with a category unknown to the reference: alarm")
 
 
 class MLflowSettings(Section):
@@ -174,6 +202,7 @@ class Settings(BaseSettings):
     )
 
     simulator: SimulatorSettings = SimulatorSettings()
+    ingest: IngestSettings = IngestSettings()
     windows: WindowSettings = WindowSettings()
     training: TrainingSettings = TrainingSettings()
     cohort: CohortSettings = CohortSettings()

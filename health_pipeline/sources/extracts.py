@@ -1,0 +1,93 @@
+"""Landed months: what a source has produced, put into the landing zone whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from health_pipeline.errors import SourceError
+from health_pipeline.months import Month
+from health_pipeline.settings import Settings
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many steps are done, and how many there are."""
+
+_OTHER_FORMATS = (".csv", ".csv.gz")
+
+
+@dataclass(frozen=True)
+class LandingZone:
+    """The local landing folder, locked for one writer, with a scratch folder on the same disk."""
+
+    folder: Path
+    scratch: Path
+
+    def path(self, table: str, month: Month) -> Path:
+        """Final place of a month."""
+        return self.folder / table / f"{month:%Y-%m}.parquet"
+
+    def staged(self, table: str, month: Month) -> Path:
+        """Where a month is written before it is published; the folder exists."""
+        path = self.scratch / "months" / table / f"{month:%Y-%m}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def publish(self, months: Iterable[tuple[str, Month]]) -> list[Path]:
+        """Rename staged months into place; each replaces the former file in one step.
+
+        Raises:
+            SourceError: the month already lies there in another format; nothing is published then.
+        """
+        months = list(months)
+        for table, month in months:
+            for suffix in _OTHER_FORMATS:
+                other = self.folder / table / f"{month:%Y-%m}{suffix}"
+                if other.exists():
+                    raise SourceError(
+                        "the month is already landed in another format",
+                        where=str(other),
+                        remedy="move that file away, or use another home",
+                    )
+        published = []
+        for table, month in months:
+            final = self.path(table, month)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            self.staged(table, month).replace(final)
+            published.append(final)
+        return published
+
+
+@contextmanager
+def landing_zone(settings: Settings) -> Iterator[LandingZone]:
+    """Open the landing folder for writing.
+
+    Raises:
+        SourceError: the landing zone is not a local folder, or another process is writing to it.
+    """
+    uri = settings.landing_uri
+    if "://" in uri:
+        raise SourceError(
+            "sources write to a local landing folder only",
+            where=uri,
+            remedy="leave HEALTH_PIPELINE_LANDING empty, then copy <home>/landing to the bucket",
+        )
+    folder = Path(uri)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SourceError(
+                "another process is writing to the landing folder", where=str(folder), remedy="wait until it is done"
+            ) from None
+        scratch = folder / ".scratch"
+        shutil.rmtree(scratch, ignore_errors=True)  # left behind by a killed writer; the lock says nobody uses it
+        scratch.mkdir()
+        try:
+            yield LandingZone(folder, scratch)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)

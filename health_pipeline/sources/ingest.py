@@ -1,0 +1,198 @@
+"""Run an adapter: a foreign extract becomes landing files, inside DuckDB."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import structlog
+
+from health_pipeline.errors import SourceError
+from health_pipeline.months import Month, MonthRange
+from health_pipeline.settings import Settings
+from health_pipeline.sources.adapters import ADAPTERS, Adapter
+from health_pipeline.sources.adapters.description import MONTH_OF, Input, OptionValue
+from health_pipeline.sources.extracts import LandingZone, Progress, landing_zone
+from health_pipeline.sources.inputs import Extract, load_files
+from health_pipeline.sources.sql import identifier, literal
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What an ingest landed.
+
+    Attributes:
+        rows: landed rows of each table.
+        undated: rows left out because they have no moment that puts them into a month, per table.
+        missing_inputs: tables the extract lacks (allowed by the adapter).
+        months: discharge months, from the first to the last.
+        files: number of files written.
+    """
+
+    adapter: str
+    rows: Mapping[str, int]
+    undated: Mapping[str, int]
+    missing_inputs: tuple[str, ...]
+    months: MonthRange
+    files: int
+
+
+def ingest(
+    adapter_name: str,
+    input_path: str | Path,
+    settings: Settings,
+    *,
+    options: Mapping[str, OptionValue] | None = None,
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Land a foreign extract; months that are already landed are replaced, others stay.
+
+    Args:
+        adapter_name: a key of ``ADAPTERS``.
+        input_path: zip archive, folder, or single file.
+        settings: say where to land and what DuckDB may use.
+        options: choices the adapter offers; they win over ``settings.ingest.options``.
+        progress: called before each step.
+
+    Raises:
+        SourceError: unknown adapter or option, wrong or damaged input; nothing has been landed.
+    """
+    if adapter_name not in ADAPTERS:
+        raise SourceError(f"unknown adapter {adapter_name!r}", remedy=f"there are: {', '.join(ADAPTERS)}")
+    adapter = ADAPTERS[adapter_name]
+    chosen = adapter.choose({**_configured(adapter, settings), **(options or {})})
+    with landing_zone(settings) as zone, duckdb.connect(str(zone.scratch / "ingest.duckdb")) as connection:
+        report = _Run(adapter, connection, zone, settings, progress).land(Path(input_path), chosen)
+    log.info("ingested", adapter=report.adapter, months=str(report.months), files=report.files, **report.rows)
+    if any(report.undated.values()):
+        log.warning("rows without a month were left out", **report.undated)
+    return report
+
+
+def _configured(adapter: Adapter, settings: Settings) -> dict[str, OptionValue]:
+    """Options of this adapter from the settings; those of other adapters are none of its business."""
+    return {name: value for name, value in settings.ingest.options.items() if name in adapter.options}
+
+
+class _Run:
+    """One ingest, with its open connection and landing zone."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        connection: duckdb.DuckDBPyConnection,
+        zone: LandingZone,
+        settings: Settings,
+        progress: Progress | None,
+    ) -> None:
+        self.adapter, self.connection, self.zone = adapter, connection, zone
+        self._progress = progress
+        self._done, self._steps = 0, len(adapter.inputs) + 2 * len(adapter.tables) + 1
+        connection.execute(f"SET memory_limit = {literal(settings.warehouse.memory_limit)}")
+        if settings.warehouse.threads:
+            connection.execute(f"SET threads = {settings.warehouse.threads}")
+        connection.execute("SET TimeZone = 'UTC'")
+
+    def _step(self, what: str) -> None:
+        if self._progress:
+            self._progress(what, self._done, self._steps)
+        self._done += 1
+
+    def land(self, path: Path, options: Mapping[str, OptionValue]) -> IngestReport:
+        missing = self._load(path)
+        for name, value in options.items():
+            self.connection.execute(f"SET VARIABLE {identifier(name)} = {_constant(value)}")
+        self._step("preparing")
+        self._sql(self.adapter.prepare, "prepare.sql")
+        rows, undated = {}, {}
+        for table in self.adapter.tables:
+            self._step(f"building {table}")
+            rows[table], undated[table] = self._build(table)
+        months = self._months()
+        written = []
+        for table in self.adapter.tables:
+            self._step(f"writing {table}")
+            written += self._write(table, months)
+        files = self.zone.publish(written)
+        if self._progress:
+            self._progress("done", self._steps, self._steps)
+        return IngestReport(self.adapter.name, rows, undated, missing, months, len(files))
+
+    def _load(self, path: Path) -> tuple[str, ...]:
+        self.connection.execute("CREATE SCHEMA raw")
+        missing = []
+        with Extract(path, self.zone.scratch) as extract:
+            for name, wanted in self.adapter.inputs.items():
+                self._step(f"reading {name}")
+                if not extract.load(self.connection, name, wanted):
+                    missing.append(name)
+        for name, file in self.adapter.bundled.items():
+            columns = tuple(file.read_text().splitlines()[0].split(","))
+            load_files(self.connection, name, [file], Input(files=(file.name,), required=columns), str(file))
+        return tuple(missing)
+
+    def _sql(self, sql: str, file: str) -> None:
+        try:
+            self.connection.execute(sql)
+        except (duckdb.ConversionException, duckdb.OutOfRangeException) as error:
+            # The text of the error would show the value.
+            raise SourceError(
+                f"a value of the extract cannot be read ({type(error).__name__})",
+                where=f"adapter {self.adapter.name}, {file}",
+                remedy="check that the extract is of the format the adapter expects (docs/adapters.md)",
+            ) from None
+
+    def _build(self, table: str) -> tuple[int, int]:
+        """Materialise a landing table, sorted, so that equal input gives equal files."""
+        select = self.adapter.tables[table].read_text().strip().rstrip(";")
+        self._sql(f'CREATE TABLE "built_{table}" AS {select}', f"{table}.sql")
+        moment = MONTH_OF[table]
+        self._sql(
+            f"""
+            CREATE TABLE "landed_{table}" AS
+            SELECT date_trunc('month', {moment}::TIMESTAMP)::DATE AS landed_month, *
+            FROM "built_{table}" WHERE {moment} IS NOT NULL ORDER BY ALL
+            """,
+            f"{table}.sql",
+        )
+        counts = f"""SELECT (SELECT count(*) FROM "landed_{table}"), (SELECT count(*) FROM "built_{table}")"""
+        landed, built = self.connection.execute(counts).fetchall()[0]
+        self.connection.execute(f'DROP TABLE "built_{table}"')
+        return landed, built - landed
+
+    def _months(self) -> MonthRange:
+        first, last = self.connection.execute(
+            "SELECT min(landed_month), max(landed_month) FROM landed_admissions"
+        ).fetchall()[0]
+        if first is None:
+            raise SourceError(
+                "the extract holds no admission",
+                where=f"adapter {self.adapter.name}",
+                remedy="check that it has inpatient stays with a discharge date",
+            )
+        return MonthRange(first, last)
+
+    def _write(self, table: str, months: MonthRange) -> list[tuple[str, Month]]:
+        """Stage one file per month; months between the first and last discharge get a file even without rows."""
+        there = self.connection.execute(f'SELECT DISTINCT landed_month FROM "landed_{table}"').fetchall()
+        written = []
+        for month in sorted({row[0] for row in there} | set(months)):
+            target = self.zone.staged(table, month)
+            self.connection.execute(
+                f"""
+                COPY (
+                    SELECT * EXCLUDE (landed_month) FROM "landed_{table}"
+                    WHERE landed_month = DATE '{month}' ORDER BY ALL
+                ) TO {literal(str(target))} (FORMAT parquet, COMPRESSION zstd)
+                """
+            )
+            written.append((table, month))
+        return written
+
+
+def _constant(value: OptionValue) -> str:
+    return literal(value) if isinstance(value, str) else str(value).lower()
