@@ -83,7 +83,9 @@ class TrainingSettings(Section):
     seed: int = Field(20_240_101, description="seed of fitting, tuning and bootstrap")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where XGBoost trains")
     threads: Count = Field(0, description="threads for training; 0 takes all cores")
-    min_rows: PositiveCount = Field(500, description="fewer training rows than this: the month is skipped with a reason")
+    min_rows: PositiveCount = Field(
+        500, description="fewer training rows than this: the month is skipped with a reason"
+    )
     min_events: PositiveCount = Field(30, description="fewer readmissions than this: the month is skipped")
 
 
@@ -151,7 +153,9 @@ class MonitoringSettings(Section):
     drift_months: PositiveCount = Field(2, description="violating months (n) among ...")
     drift_window: PositiveCount = Field(3, description="... this many (m) that request a retrain, latest included")
     reference_rows: PositiveCount = Field(200_000, description="most reference rows read; more are sampled by hash")
-    drift_alpha: float = Field(0.01, gt=0, lt=1, description="false discovery rate of the distribution tests of a month")
+    drift_alpha: float = Field(
+        0.01, gt=0, lt=1, description="false discovery rate of the distribution tests of a month"
+    )
     psi_warning: float = Field(0.05, ge=0, description="smallest PSI worth a warning, above its chance level")
     psi_alarm: float = Field(0.10, ge=0, description="smallest PSI worth an alarm, above its chance level")
     null_rate_warning: Rate = Field(0.05, description="smallest change of a null rate worth a warning")

@@ -1,0 +1,59 @@
+# One vocabulary for people, hooks and CI. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := requirements.lock
+
+.PHONY: help install demo up test test-slow bench lint format types docs check clean lock
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "error: Python 3.11 or newer is needed as '$(PYTHON)'. On Debian or Ubuntu: sudo apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "error: Python's venv module is missing. On Debian or Ubuntu: sudo apt-get install python3-venv"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing pinned packages into $(VENV) (a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(LOCK)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+install: $(VENV)/.installed ## create .venv from the pinned versions
+
+demo: install ## simulate a hospital, run the whole graph, print a summary
+	@$(BIN)/health-pipeline demo
+
+up: install ## Dagster UI and daemon on localhost
+	@$(BIN)/health-pipeline up
+
+test: install ## the whole test suite
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not servers"
+
+test-slow: install ## long tests: crash, fuzz, differential, servers where they run
+	$(BIN)/python -m pytest -m "slow or servers"
+
+bench: install ## benchmarks; prints ratios, writes benchmarks/results/*.json
+	$(BIN)/python -m benchmarks
+
+lint: install ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install ## mend the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: install ## static types
+	$(BIN)/mypy
+
+check: lint types test ## what CI runs
+
+lock: install ## propose new pins (needs uv in the environment)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --extra dev pyproject.toml -o $(LOCK)
+
+clean: ## remove the environment and caches, keep data
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

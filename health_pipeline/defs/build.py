@@ -1,0 +1,60 @@
+"""Puts the parts of the graph together."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from health_pipeline import cohort, contracts, features, monitoring, promotion
+from health_pipeline.clock import Clock, system_clock
+from health_pipeline.defs import bronze, gold, models, scoring, silver
+from health_pipeline.defs import monitoring as monitoring_assets
+from health_pipeline.defs.checks import asset_checks
+from health_pipeline.defs.partitions import Partitions
+from health_pipeline.modeling import PREDICTIONS, model_table
+from health_pipeline.settings import Settings
+from health_pipeline.warehouse import Table
+from health_pipeline.warehouse.io_manager import build_io_manager
+
+
+def tables(settings: Settings) -> list[Table]:
+    """Every table of the warehouse, in the order of the data's way."""
+    return [
+        *contracts.BRONZE.values(),
+        *contracts.SILVER.values(),
+        contracts.REJECTED_ROWS,
+        features.FEATURE_TABLE,
+        cohort.LABELS,
+        cohort.ATTRITION,
+        *(model_table(family) for family in settings.training.families),
+        promotion.CHAMPION,
+        PREDICTIONS,
+        monitoring.DRIFT,
+        monitoring.PERFORMANCE,
+    ]
+
+
+def build_definitions(settings: Settings, clock: Clock = system_clock) -> dg.Definitions:
+    """All assets, checks, jobs, schedules and sensors for the given settings.
+
+    Args:
+        settings: read once; every part gets its share from here.
+        clock: recorded as training time; never used by data logic.
+    """
+    partitions = Partitions.of(settings)
+    assets = [
+        *bronze.build(settings, partitions),
+        *silver.build(settings, partitions),
+        *gold.build(settings, partitions),
+        *models.build(settings, partitions, clock),
+        *scoring.build(settings, partitions),
+        *monitoring_assets.build(settings, partitions),
+    ]
+    months = {asset.key: asset.partitions_def for asset in assets if asset.partitions_def is not None}
+    checks = [*contracts.CHECKS, *cohort.CHECKS, *features.CHECKS, *promotion.CHECKS, *monitoring.CHECKS]
+    return dg.Definitions(
+        assets=assets,
+        asset_checks=asset_checks(checks, months, settings),
+        resources={"io_manager": build_io_manager(settings, tables(settings))},
+        # One process a run: the heavy libraries are imported once, and two cores are not oversubscribed.
+        executor=dg.in_process_executor,
+    )

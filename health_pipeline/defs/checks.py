@@ -1,0 +1,126 @@
+"""Binds the checks of the rooms to Dagster: one step per table, one evaluation per check and month.
+
+Belongs here: how a verdict becomes an asset check evaluation. Does not belong here: what is checked.
+
+Dagster 1.13 gives a range run no way to return partition-scoped check results: the row of each month would stay at
+PLANNED. The step therefore emits the evaluation events itself, as a single-month run would.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluation,
+    AssetCheckEvaluationTargetMaterializationData,
+)
+from dagster._core.storage.event_log.base import AssetRecordsFilter
+
+from health_pipeline.defs.partitions import range_of
+from health_pipeline.months import MonthRange, month_key
+from health_pipeline.settings import Settings
+from health_pipeline.verdicts import Check, Verdict
+from health_pipeline.warehouse import Warehouse
+
+
+def asset_checks(
+    checks: Sequence[Check], partitions: dict[dg.AssetKey, dg.PartitionsDefinition], settings: Settings
+) -> list[dg.AssetChecksDefinition]:
+    """One multi-check definition per table.
+
+    Args:
+        checks: checks of all rooms.
+        partitions: months of each guarded asset.
+        settings: handed to each check.
+    """
+    ordered = sorted(checks, key=lambda check: check.table)
+    return [
+        _table_checks(list(group), partitions[_key(table)], settings)
+        for table, group in groupby(ordered, key=lambda check: check.table)
+    ]
+
+
+def _key(table: str) -> dg.AssetKey:
+    return dg.AssetKey(table.split("."))
+
+
+def _table_checks(
+    checks: Sequence[Check], partitions: dg.PartitionsDefinition, settings: Settings
+) -> dg.AssetChecksDefinition:
+    by_name = {check.name: check for check in checks}
+    key = _key(checks[0].table)
+    with warnings.catch_warnings():
+        # Partitioned checks are marked as preview in Dagster 1.13; they are what scopes a gate to its month.
+        warnings.simplefilter("ignore", category=dg.PreviewWarning)
+        specs = [
+            dg.AssetCheckSpec(
+                name=check.name,
+                asset=key,
+                description=check.description,
+                blocking=check.blocking,
+                partitions_def=partitions,
+            )
+            for check in checks
+        ]
+
+    @dg.multi_asset_check(name=f"check_{'_'.join(key.path)}", specs=specs, can_subset=True)
+    def evaluate(context: dg.AssetCheckExecutionContext) -> Iterator[object]:
+        months = range_of(context)
+        targets = _materializations(context.instance, key, months)
+        warehouse = Warehouse.from_settings(settings)
+        for spec in specs:
+            if spec.key not in context.selected_asset_check_keys:
+                continue
+            check = by_name[spec.name]
+            verdicts = check.evaluate(warehouse, months, settings)
+            _refuse_gaps(check, verdicts, months)
+            yield dg.Output(None, output_name=spec.get_python_identifier())
+            for verdict in verdicts:
+                yield _evaluation(check, key, verdict, targets)
+
+    return evaluate
+
+
+def _refuse_gaps(check: Check, verdicts: Sequence[Verdict], months: MonthRange) -> None:
+    if [verdict.month for verdict in verdicts] != list(months):
+        raise dg.Failure(f"check {check.name} of {check.table} gave no verdict for every month of {months}")
+
+
+def _evaluation(
+    check: Check,
+    key: dg.AssetKey,
+    verdict: Verdict,
+    targets: dict[str, AssetCheckEvaluationTargetMaterializationData],
+) -> AssetCheckEvaluation:
+    partition = month_key(verdict.month)
+    return AssetCheckEvaluation(
+        check_name=check.name,
+        asset_key=key,
+        passed=verdict.passed,
+        severity=dg.AssetCheckSeverity(verdict.severity),
+        description=verdict.summary,
+        metadata={name: value for name, value in verdict.numbers.items() if value is not None},
+        blocking=check.blocking,
+        partition=partition,
+        target_materialization_data=targets.get(partition),
+    )
+
+
+def _materializations(
+    instance: dg.DagsterInstance, key: dg.AssetKey, months: MonthRange
+) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
+    """Latest materialisation of each month, to which an evaluation refers."""
+    records = instance.fetch_materializations(
+        AssetRecordsFilter(asset_key=key, asset_partitions=months.keys()), limit=len(months) * 2
+    ).records
+    latest: dict[str, AssetCheckEvaluationTargetMaterializationData] = {}
+    for record in records:
+        partition = record.partition_key
+        if partition is not None and partition not in latest:
+            latest[partition] = AssetCheckEvaluationTargetMaterializationData(
+                run_id=record.event_log_entry.run_id, storage_id=record.storage_id, timestamp=record.timestamp
+            )
+    return latest

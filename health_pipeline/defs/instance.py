@@ -1,0 +1,27 @@
+"""The Dagster instance of a home: the same for command line, UI and daemon."""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from pathlib import Path
+
+import dagster as dg
+
+from health_pipeline.settings import Settings
+
+
+def instance_folder(settings: Settings) -> Path:
+    """``DAGSTER_HOME`` where that is set, else ``<home>/dagster`` (made when missing)."""
+    given = os.environ.get("DAGSTER_HOME")
+    folder = Path(given) if given else (settings.home / "dagster").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "dagster.yaml"
+    if not config.exists():
+        config.write_text(files("health_pipeline.defs").joinpath("dagster.yaml").read_text())
+    return folder
+
+
+def open_instance(settings: Settings) -> dg.DagsterInstance:
+    """The instance whose runs, partitions and checks the UI shows."""
+    return dg.DagsterInstance.from_config(str(instance_folder(settings)))

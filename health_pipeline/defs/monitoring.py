@@ -1,0 +1,81 @@
+"""Monitoring: drift at once, performance estimated and then realised, and the figures of both."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from health_pipeline import cohort, features
+from health_pipeline.defs.monthly import OWNERS, Input, asset_key, monthly_asset
+from health_pipeline.defs.partitions import Partitions, range_of, window
+from health_pipeline.modeling import PREDICTIONS
+from health_pipeline.monitoring import DRIFT, PERFORMANCE, draw_month, drift_months, performance_months
+from health_pipeline.months import month_key
+from health_pipeline.promotion import CHAMPION
+from health_pipeline.settings import Settings
+from health_pipeline.warehouse import Warehouse
+
+ROLLING_MONTHS = 12
+"""Longest rolling window of realised performance."""
+
+
+def build(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefinition]:
+    """``monitoring/drift``, ``monitoring/performance`` and ``monitoring/visuals``."""
+    windows = settings.windows
+    reference = max(windows.training_months + windows.validation_months + windows.holdout_months + 1, ROLLING_MONTHS)
+    drift = monthly_asset(
+        DRIFT,
+        lambda _context, months, slices: drift_months(
+            Warehouse.from_settings(settings), **slices, months=months, settings=settings
+        ),
+        inputs={
+            "features": Input(features.FEATURE_TABLE, before=reference),
+            "predictions": Input(PREDICTIONS, before=reference),
+            "champion": Input(CHAMPION, before=reference),
+        },
+        partitions=partitions.models,
+        kinds={"duckdb", "evidently"},
+    )
+    performance = monthly_asset(
+        PERFORMANCE,
+        lambda _context, months, slices: performance_months(
+            Warehouse.from_settings(settings), **slices, months=months, settings=settings
+        ),
+        inputs={
+            "predictions": Input(PREDICTIONS, before=ROLLING_MONTHS - 1),
+            "labels": Input(cohort.LABELS, before=ROLLING_MONTHS - 1),
+            "champion": Input(CHAMPION, before=ROLLING_MONTHS - 1),
+        },
+        partitions=partitions.models,
+        kinds={"python"},
+    )
+    return [drift, performance, _visuals(settings, partitions)]
+
+
+def _visuals(settings: Settings, partitions: Partitions) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=["monitoring", "visuals"],
+        deps=[
+            dg.AssetDep(asset_key(DRIFT), partition_mapping=window(ROLLING_MONTHS - 1)),
+            dg.AssetDep(asset_key(PERFORMANCE), partition_mapping=window(ROLLING_MONTHS - 1)),
+        ],
+        partitions_def=partitions.models,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name="monitoring",
+        kinds={"plotly"},
+        owners=OWNERS,
+        description="Figures and dashboard of each month, drawn from the monitoring tables.",
+    )
+    def visuals(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+        warehouse = Warehouse.from_settings(settings)
+        for month in range_of(context):
+            files = draw_month(warehouse, month, settings)
+            context.add_asset_metadata(
+                {
+                    "folder": dg.MetadataValue.path(str(settings.outputs / "visuals" / f"{month:%Y-%m}")),
+                    "files": len(files),
+                },
+                partition_key=month_key(month),
+            )
+        return dg.MaterializeResult()
+
+    return visuals

@@ -1,0 +1,33 @@
+"""Silver: typed, deduplicated, pseudonymised rows, and the quarantine of those that cannot be."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from health_pipeline.contracts import BRONZE, REJECTED_ROWS, SILVER, rejected_query, silver_query
+from health_pipeline.defs.monthly import Input, monthly_asset
+from health_pipeline.defs.partitions import Partitions
+from health_pipeline.settings import Settings
+
+
+def build(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefinition]:
+    """``silver/<table>`` for each landing table, and ``quarantine/rejected_rows``."""
+    silver = [
+        monthly_asset(
+            table,
+            lambda _context, _months, slices, name=name: silver_query(name, slices["bronze"], settings),
+            inputs={"bronze": Input(BRONZE[name])},
+            partitions=partitions.extracts,
+            kinds={"duckdb", "silver"},
+        )
+        for name, table in SILVER.items()
+    ]
+    rejected = monthly_asset(
+        REJECTED_ROWS,
+        lambda _context, _months, slices: rejected_query(slices, settings),
+        inputs={name: Input(table) for name, table in BRONZE.items()},
+        partitions=partitions.extracts,
+        kinds={"duckdb"},
+        group="silver",
+    )
+    return [*silver, rejected]

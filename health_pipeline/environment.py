@@ -1,0 +1,22 @@
+"""What must be set before the heavy libraries are imported: no telemetry, no oversubscription."""
+
+from __future__ import annotations
+
+import os
+
+_QUIET = {
+    # Health data: nothing is reported to anybody.
+    "DAGSTER_DISABLE_TELEMETRY": "yes",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+    "EVIDENTLY_DISABLE_TELEMETRY": "1",
+    "GIT_PYTHON_REFRESH": "quiet",
+    # A model that must be unpickled is never loaded.
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+}
+
+
+def prepare_environment() -> None:
+    """Set the variables that are not set yet; call before anything heavy is imported."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
