@@ -50,3 +50,41 @@ CODE_SYSTEMS = {
     # prior_inpatient_1y, prior_emergency_1y, prior_outpatient_1y, lab_procedures, procedures, medications, diagnoses.
     "SOURCE": "count stated by the source itself",
 }
+
+# Codes of hospital systems that stand for the words above. Sources: National Uniform Billing Committee, UB-04 form
+# locators 14 (priority of the visit) and 17 (patient discharge status); HL7 administrative sex.
+SEX_ALIASES = {"f": "female", "m": "male", "o": "other", "u": "unknown"}
+ADMISSION_TYPE_ALIASES = {
+    "1": "emergency",
+    "2": "urgent",
+    "3": "elective",
+    "4": "newborn",
+    "5": "trauma",
+    "9": "unknown",
+}
+DISCHARGE_DISPOSITION_ALIASES = {
+    "01": "home",
+    "02": "acute_transfer",
+    "03": "skilled_nursing",
+    "04": "intermediate_care",
+    "05": "other",
+    "06": "home_health",
+    "07": "against_advice",
+    "20": "expired",
+    "30": "still_patient",
+    "40": "expired",
+    "41": "expired",
+    "42": "expired",
+    "50": "hospice",
+    "51": "hospice",
+    "61": "skilled_nursing",
+    "62": "rehabilitation",
+    "63": "long_term_care",
+    "64": "intermediate_care",
+    "65": "psychiatric",
+    "66": "acute_transfer",
+    "70": "other",
+}
+DISCHARGE_DISPOSITION_ALIASES |= {
+    code.lstrip("0"): word for code, word in DISCHARGE_DISPOSITION_ALIASES.items() if code.startswith("0")
+}

@@ -1,0 +1,6 @@
+"""Privacy: pseudonyms of patients and suppression of small numbers."""
+
+from health_pipeline.privacy.pseudonym import load_key, pseudonym, pseudonym_parameters, pseudonym_sql
+from health_pipeline.privacy.suppression import shown_count, suppress_small
+
+__all__ = ["load_key", "pseudonym", "pseudonym_parameters", "pseudonym_sql", "shown_count", "suppress_small"]
