@@ -6,8 +6,6 @@ Dagster 1.13 gives a range run no way to return partition-scoped check results: 
 PLANNED. The step therefore emits the evaluation events itself, as a single-month run would.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import groupby

@@ -1,7 +1,5 @@
 """Monitoring: drift at once, performance estimated and then realised, and the figures of both."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from health_pipeline import cohort, features

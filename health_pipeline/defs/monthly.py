@@ -4,8 +4,6 @@ Belongs here: what all table assets share (partitions, windows, range runs, IO m
 any particular table.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 

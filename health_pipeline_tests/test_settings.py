@@ -1,0 +1,75 @@
+import datetime as dt
+
+import pytest
+
+from health_pipeline.errors import SettingsError
+from health_pipeline.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_defaults_describe_the_demo():
+    settings = load_settings()
+    assert (settings.start_month, settings.end_month) == (dt.date(2022, 1, 1), dt.date(2024, 12, 1))
+    assert settings.first_model_month == dt.date(2023, 2, 1)
+
+
+def test_environment_wins_over_file(monkeypatch, tmp_path):
+    (tmp_path / "settings.toml").write_text('start_month = "2020-01"\n[windows]\nholdout_months = 4\n')
+    monkeypatch.setenv("HEALTH_PIPELINE_HOME", str(tmp_path))
+    monkeypatch.setenv("HEALTH_PIPELINE_START_MONTH", "2021-05")
+    settings = load_settings()
+    assert settings.start_month == dt.date(2021, 5, 1)
+    assert settings.windows.holdout_months == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("START_MONTH", "2022-13", "2022-13"),
+        ("WINDOWS__HOLDOUT_MONTHS", "0", "greater than or equal to 1"),
+        ("TRAINING__PROFILE", "fast", "'quick', 'standard' or 'thorough'"),
+        ("PROMOTION__CONFIDENCE_LEVEL", "95", "less than 1"),
+        ("END_MONTH", "2021-01", "before start_month"),
+    ],
+)
+def test_a_wrong_value_names_setting_value_and_what_is_accepted(monkeypatch, name, value, says):
+    monkeypatch.setenv(f"HEALTH_PIPELINE_{name}", value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert says in caught.value.what
+    assert name in caught.value.what or name == "END_MONTH"
+    assert "\n" not in caught.value.what
+
+
+def test_an_unknown_name_in_the_file_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "settings.toml").write_text("[windows]\nholdout = 4\n")
+    monkeypatch.setenv("HEALTH_PIPELINE_HOME", str(tmp_path))
+    with pytest.raises(SettingsError, match="WINDOWS__HOLDOUT"):
+        load_settings()
+
+
+def test_a_secret_is_never_repeated_in_an_error(monkeypatch, tmp_path):
+    (tmp_path / "settings.toml").write_text("[privacy]\npseudonym_key = 12345\n")
+    monkeypatch.setenv("HEALTH_PIPELINE_HOME", str(tmp_path))
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "12345" not in str(caught.value)
+
+
+def test_an_open_end_is_empty(monkeypatch):
+    monkeypatch.setenv("HEALTH_PIPELINE_END_MONTH", "")
+    settings = load_settings()
+    assert settings.end_month is None
+    with pytest.raises(SettingsError, match="end_month is open"):
+        _ = settings.months
+
+
+def test_two_homes_never_touch(tmp_path):
+    one, two = load_settings(home=tmp_path / "one"), load_settings(home=tmp_path / "two")
+    for name in ("warehouse_path", "mlflow_uri", "landing_uri", "outputs"):
+        assert str(tmp_path / "one") in str(getattr(one, name))
+        assert getattr(one, name) != getattr(two, name)
