@@ -48,7 +48,7 @@ def fit_logistic(x: Floats, y: Floats, weights: Floats | None = None, offset: Fl
         step = np.linalg.solve(hessian, x.T @ (weight * (y - mean)))
         beta = beta + np.clip(step, -5, 5)
         if np.abs(step).max() < 1e-10:
-            return beta
+            return np.asarray(beta)
     return np.full(x.shape[1], np.nan)
 
 

@@ -1,0 +1,95 @@
+"""Predictors: from a matrix to log-odds, out of files that hold data only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+class Predictor(Protocol):
+    """What a member of a bundle must be able to do."""
+
+    dtype: ClassVar[Any]
+
+    def margins(self, matrix: NDArray[Any]) -> Floats:
+        """Log-odds of the rows, shape (rows,)."""
+        ...
+
+    def to_json(self, number: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Plain data, and the content of extra files by name."""
+        ...
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Intercept and one coefficient a column; standardisation is folded into them."""
+
+    intercept: float
+    coefficients: tuple[float, ...]
+    dtype: ClassVar[Any] = np.float64
+
+    def margins(self, matrix: NDArray[Any]) -> Floats:
+        """Log-odds of the rows, shape (rows,)."""
+        return np.asarray(matrix @ np.asarray(self.coefficients) + self.intercept)
+
+    def to_json(self, number: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Plain data, and the content of extra files by name (none)."""
+        del number
+        return {"kind": "linear", "intercept": self.intercept, "coefficients": list(self.coefficients)}, {}
+
+
+@dataclass(frozen=True)
+class Trees:
+    """An ensemble of trees in ONNX (``ai.onnx.ml`` TreeEnsembleRegressor): input ``X`` float32, output ``margin``.
+
+    Attributes:
+        onnx: the serialised graph; it alone decides a score.
+        boosters: XGBoost models (UBJSON) whose mean margin the graph computes; they serve explanations only.
+    """
+
+    onnx: bytes
+    boosters: tuple[bytes, ...] = ()
+    dtype: ClassVar[Any] = np.float32
+
+    @cached_property
+    def _session(self) -> Any:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        # One thread: a score must not depend on the number of cores, and callers run in parallel themselves.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        return ort.InferenceSession(self.onnx, options, providers=["CPUExecutionProvider"])
+
+    def margins(self, matrix: NDArray[Any]) -> Floats:
+        """Log-odds of the rows, shape (rows,)."""
+        if matrix.shape[0] == 0:
+            return np.zeros(0)
+        (margin,) = self._session.run(["margin"], {"X": matrix})
+        return np.asarray(margin[:, 0], dtype=np.float64)
+
+    def to_json(self, number: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Plain data, and the content of extra files by name."""
+        boosters = {f"booster-{number}-{index}.ubj": content for index, content in enumerate(self.boosters)}
+        data = {"kind": "trees", "onnx": f"trees-{number}.onnx", "boosters": list(boosters)}
+        return data, {f"trees-{number}.onnx": self.onnx, **boosters}
+
+
+def predictor_from_json(data: Mapping[str, Any], files: Mapping[str, bytes]) -> Predictor:
+    """The predictor that ``to_json`` described.
+
+    Raises:
+        ValueError: unknown kind.
+    """
+    if data["kind"] == "linear":
+        return Linear(data["intercept"], tuple(data["coefficients"]))
+    if data["kind"] == "trees":
+        return Trees(files[data["onnx"]], tuple(files[name] for name in data["boosters"]))
+    raise ValueError(f"unknown kind of predictor {data['kind']!r}")
