@@ -1,0 +1,185 @@
+"""The warehouse as the other rooms see it: read, write, replace months."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+
+from health_pipeline.errors import PipelineError, SliceError, WarehouseError
+from health_pipeline.warehouse.backends import Backend, backend_of
+from health_pipeline.warehouse.declarations import conform, matches, stored_columns
+from health_pipeline.warehouse.replacement import replace_months, slice_reports
+from health_pipeline.warehouse.sessions import Sessions
+from health_pipeline.warehouse.slices import Query
+from health_pipeline.warehouse.streams import spill
+
+if TYPE_CHECKING:
+    from health_pipeline.months import MonthRange
+    from health_pipeline.settings import Settings
+    from health_pipeline.warehouse.slices import SliceReport
+    from health_pipeline.warehouse.tables import Table
+
+_OFFERED = "offered_rows"
+
+
+class Warehouse:
+    """Monthly tables in DuckDB, safe for many threads and processes at once.
+
+    Args:
+        backend: storage of the tables.
+        lock_timeout_seconds: longest wait for another process.
+    """
+
+    def __init__(self, backend: Backend, lock_timeout_seconds: float = 600.0) -> None:
+        self.backend, self.lock_timeout_seconds = backend, lock_timeout_seconds
+        self._sessions = Sessions.of(backend)
+        self._conforming: set[Table] = set()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Warehouse:
+        """The warehouse that the settings describe; nothing is opened yet."""
+        return cls(backend_of(settings), settings.warehouse.lock_timeout_seconds)
+
+    @contextmanager
+    def read(self, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection for reading; other readers share, writers wait until the block ends.
+
+        Take what you need, leave the block, then compute.
+
+        Raises:
+            LockTimeoutError: the wait for a writer was too long.
+        """
+        with self._sessions.connect(self.backend, "read", purpose, self.lock_timeout_seconds) as connection:
+            yield connection
+
+    @contextmanager
+    def write(self, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that may write, alone among all processes; ends every transaction left open with a rollback.
+
+        Raises:
+            LockTimeoutError: the wait for other users was too long.
+        """
+        with self._sessions.connect(self.backend, "write", purpose, self.lock_timeout_seconds) as connection:
+            yield connection
+
+    def exists(self, table: Table) -> bool:
+        """Whether the table was created before."""
+        if self.backend.is_new:
+            return False
+        with self.read(f"look for {table.qualified}") as connection:
+            return bool(stored_columns(connection, table))
+
+    def ensure(self, *tables: Table) -> None:
+        """Create tables that were never written, so that their slices read as empty.
+
+        Raises:
+            WarehouseError: a stored table does not fit its declaration.
+        """
+        unknown = [table for table in tables if table not in self._conforming]
+        if not unknown:
+            return
+        if not self.backend.is_new:
+            with self.read("compare tables with their declarations") as connection:
+                unknown = [table for table in unknown if not matches(stored_columns(connection, table), table)]
+        if unknown:
+            with self.write(f"create {', '.join(table.qualified for table in unknown)}") as connection:
+                with _transaction(connection):
+                    for table in unknown:
+                        conform(connection, table)
+        self._conforming.update(tables)
+
+    def replace(
+        self,
+        table: Table,
+        months: MonthRange,
+        rows: Query | pa.Table | pa.RecordBatchReader,
+        *,
+        allow_empty: bool = True,
+    ) -> list[SliceReport]:
+        """Replace the months of a table by ``rows``, wholly or not at all.
+
+        Args:
+            table: declaration; the table is created when missing.
+            months: the months that are replaced; every row has to lie in one of them.
+            rows: columns are matched by name.
+            allow_empty: whether a month may end up without rows (a :class:`Query` can forbid it too).
+
+        Returns:
+            Row count and content hash of each month.
+
+        Raises:
+            SliceError: the rows break the declaration; the old rows stay.
+            LockTimeoutError: the wait for other users was too long; the old rows stay.
+        """
+        if isinstance(rows, Query):
+            allow_empty = allow_empty and rows.allow_empty
+        with self.write(f"replace {table.qualified} {months}") as connection:
+            if isinstance(rows, Query):
+                select = f"SELECT * FROM ({_bare(rows.sql)})"
+            else:
+                connection.register(_OFFERED, rows)
+                select = f"SELECT * FROM {_OFFERED}"
+            with _transaction(connection):
+                conform(connection, table)
+                try:
+                    return replace_months(connection, table, months, select, allow_empty=allow_empty)
+                except duckdb.Error as error:
+                    raise SliceError(
+                        _without_values(error),
+                        where=f"{table.qualified} {months}",
+                        remedy="mend the query or its inputs; the stored rows are as they were",
+                    ) from None
+
+    def fetch(self, sql: str, purpose: str) -> pa.Table:
+        """All rows of a SELECT as Arrow; the warehouse is free again when it returns."""
+        with self.read(purpose) as connection:
+            return connection.sql(sql).to_arrow_table()
+
+    def stream(self, sql: str, purpose: str) -> pa.RecordBatchReader:
+        """The rows of a SELECT in batches, from a spill file: neither lock nor memory is held while they are used."""
+        with self.read(purpose) as connection:
+            return spill(connection, sql, self.backend.spill)
+
+    def reports(self, table: Table, months: MonthRange) -> list[SliceReport]:
+        """Row count and content hash of each month as stored now."""
+        self.ensure(table)
+        with self.read(f"hash {table.qualified} {months}") as connection:
+            return slice_reports(connection, table, months)
+
+
+@contextmanager
+def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commit at the end of the block, roll back when it fails.
+
+    Raises:
+        WarehouseError: DuckDB could not commit.
+    """
+    connection.execute("BEGIN")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException as error:
+        try:
+            connection.execute("ROLLBACK")
+        except duckdb.Error:
+            # A failed COMMIT has ended the transaction itself; closing the connection ends any other.
+            if isinstance(error, PipelineError):
+                raise error from None
+        if isinstance(error, duckdb.Error):
+            raise WarehouseError(_without_values(error), remedy="the stored rows are as they were") from None
+        raise
+
+
+def _bare(sql: str) -> str:
+    """A statement that can stand in parentheses."""
+    return sql.strip().rstrip(";") + "\n"
+
+
+def _without_values(error: duckdb.Error) -> str:
+    """DuckDB's message without quoted values, which may be a patient's."""
+    return f"{type(error).__name__}: " + re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", str(error).split("\nLINE")[0].strip())
