@@ -180,12 +180,52 @@ class ServingSettings(Section):
 
     host: str = Field("127.0.0.1", description="address the local API listens on")
     port: int = Field(8080, ge=1, le=65_535, description="port of the local API")
+    token: SecretStr | None = Field(
+        None, description="bearer token of the API; one is generated in the home when empty (at least 16 characters)"
+    )
+    open_on_loopback: bool = Field(
+        False, description="answer without a token; refused unless host is a loopback address"
+    )
+    max_body_bytes: PositiveCount = Field(4 * 1024 * 1024, description="larger request bodies are refused")
+    max_records: PositiveCount = Field(1000, description="most records in one request")
+    max_explained: PositiveCount = Field(50, description="most records with contributions in one request")
+    timeout_seconds: float = Field(10.0, gt=0, description="longest wait for a request body, and longest scoring")
+    log_flush_seconds: float = Field(
+        0.05, gt=0, description="a crash loses at most the logged predictions of this long"
+    )
 
 
 class DeploymentSettings(Section):
     """How a release reaches traffic."""
 
     target: Literal["local", "kubernetes"] = Field("local", description="where releases are shipped")
+    environments: tuple[str, ...] = Field(
+        ("production",), min_length=1, description="stages a release passes, the last one being production"
+    )
+    canary_weights: tuple[Rate, ...] = Field((0.1, 0.5), description="shares of the traffic before the whole of it")
+    canary_seconds: float = Field(10.0, ge=0, description="observation of each share")
+    health_seconds: float = Field(300.0, gt=0, description="observation after the rollout, before the promotion")
+    health_interval_seconds: float = Field(1.0, gt=0, description="pause between two rounds of health requests")
+    min_requests: PositiveCount = Field(50, description="fewer requests than this are no data, and no data fails")
+    min_success_rate: Rate = Field(0.995, description="smallest share of answered requests")
+    max_p99_seconds: float = Field(0.5, gt=0, description="largest 99th percentile of the response time")
+    max_shift: float = Field(0.25, gt=0, description="largest population stability index of new against former scores")
+    start_timeout_seconds: float = Field(60.0, gt=0, description="longest time from start to ready")
+    rollout_timeout_seconds: float = Field(240.0, gt=0, description="longest rolling update on Kubernetes")
+    registry: str | None = Field(None, description="image repository, such as registry.example/team/readmission-api")
+    registry_user: str | None = Field(None, description="user of the registry; ECR needs none")
+    registry_password: SecretStr | None = Field(None, description="password of the registry; ECR needs none")
+    registry_insecure: bool = Field(False, description="speak HTTP to the registry; for a registry on this machine")
+    push_attempts: PositiveCount = Field(4, description="tries of a push when the network fails")
+    base_image: str = Field("python:3.11-slim", description="base of the API image")
+    aws_endpoint: str | None = Field(None, description="endpoint of the ECR API, for tests and private clouds")
+    namespace: str = Field(
+        "default", description="Kubernetes namespace; the environment's name is appended if not production"
+    )
+    replicas: PositiveCount = Field(2, description="pods of the API on Kubernetes")
+    kube_context: str | None = Field(
+        None, description="kubeconfig context; inside a cluster its service account is used"
+    )
 
 
 class NotifySettings(Section):

@@ -1,0 +1,49 @@
+"""What a model reached on its holdout, as the gates saw it: the level later months are measured against."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from health_pipeline.modeling.metrics import Estimate
+from health_pipeline.warehouse.slices import Slice
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+def holdout_metrics(connection: DuckDBPyConnection, champion: Slice) -> dict[str, dict[str, Estimate]]:
+    """Metrics by model id and name.
+
+    Candidates are read from their ``models.<family>`` tables, as far as they exist; the champion's own row wins.
+    """
+    families = connection.execute(
+        "SELECT DISTINCT table_schema, table_name FROM information_schema.columns "
+        "WHERE table_schema = 'models' AND table_name <> 'champion' AND column_name = 'metrics' ORDER BY ALL"
+    ).fetchall()
+    rows: list[tuple[str, str]] = []
+    for schema, name in families:
+        rows += connection.execute(
+            f'SELECT model_id, metrics FROM {schema}."{name}" WHERE model_id IS NOT NULL AND metrics IS NOT NULL ORDER BY month'
+        ).fetchall()
+    rows += connection.execute(
+        f"SELECT model_id, metrics FROM {champion} WHERE model_id IS NOT NULL AND metrics IS NOT NULL "
+        "AND decision <> 'SKIP' ORDER BY month"
+    ).fetchall()
+    return {model_id: _read(metrics) for model_id, metrics in rows}
+
+
+def _read(metrics: str) -> dict[str, Estimate]:
+    return {
+        name: Estimate(
+            _number(found, "value"), _number(found, "ci_low"), _number(found, "ci_high"), int(found.get("n") or 0)
+        )
+        for name, found in json.loads(metrics).items()
+        if isinstance(found, dict)
+    }
+
+
+def _number(found: dict[str, Any], name: str) -> float:
+    value = found.get(name)
+    return math.nan if value is None else float(value)

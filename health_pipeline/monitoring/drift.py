@@ -1,0 +1,234 @@
+"""Rows of ``monitoring.drift``: what changed in a month, against which reference, and whether it matters.
+
+References are fixed by the month and its champion alone (never by the width of the run): the champion's training window,
+the same season of the year before (three months around it), and for scores the earlier months scored by the same model.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from health_pipeline.modeling.windows import windows_of
+from health_pipeline.monitoring import volume
+from health_pipeline.monitoring.comparison import Reference, Row, compare
+from health_pipeline.monitoring.distributions import (
+    Bins,
+    Measured,
+    MonthlyTallies,
+    measured_columns,
+    reference_bins,
+    sampled,
+    tallies,
+)
+from health_pipeline.monitoring.rows import to_table
+from health_pipeline.monitoring.tables import DRIFT
+from health_pipeline.months import Month, MonthRange, shift
+from health_pipeline.settings import Settings
+from health_pipeline.warehouse.slices import Slice
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from duckdb import DuckDBPyConnection
+
+    from health_pipeline.warehouse import Warehouse
+
+SCORE_MONTHS = 12
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Champion:
+    """Model in force in a month, and the month it was trained for."""
+
+    model_id: str
+    model_month: Month
+
+
+def training_window(model_month: Month, settings: Settings) -> MonthRange | None:
+    """Months the model of ``model_month`` was fitted on; None when the history was too short for a model."""
+    windows = windows_of(model_month, settings.windows, settings.start_month)
+    return windows.training if windows else None
+
+
+def season_window(month: Month, settings: Settings) -> MonthRange | None:
+    """The three months around the same month of the year before; None before there was such a year."""
+    first = shift(month, -13)
+    return MonthRange(first, shift(month, -11)) if first >= settings.start_month else None
+
+
+def drift_months(
+    warehouse: Warehouse, features: Slice, predictions: Slice, champion: Slice, months: MonthRange, settings: Settings
+) -> pa.Table:
+    """Compare each month with its references.
+
+    Args:
+        warehouse: open for reading.
+        features: ``gold.features``; the months that are read follow from month and champion.
+        predictions: ``gold.predictions``, likewise.
+        champion: ``models.champion`` of at least ``months``.
+        months: months to produce.
+        settings: limits, windows and sample size.
+
+    Returns:
+        Rows of ``DRIFT``. A month without champion, rows or reference gets rows with status ``no_data``.
+    """
+    rows: list[Row] = []
+    with warehouse.read(f"drift {months}") as connection:
+        champions = _champions(connection, champion.only(months))
+        columns = measured_columns(connection, str(features.only(months)))
+        groups: dict[Champion, list[Month]] = defaultdict(list)
+        for month in months:
+            if month in champions:
+                groups[champions[month]].append(month)
+            else:
+                rows.append(_nothing(month, "no champion is in force"))
+        for model, members in groups.items():
+            window = training_window(model.model_month, settings)
+            rows += _feature_rows(connection, features, window, model, members, columns, settings)
+            for month in members:
+                rows += _score_rows(connection, predictions, model, month, settings)
+        rows += volume.volume_rows(
+            connection, features, {m: champions[m].model_id for m in months if m in champions}, settings
+        )
+    return to_table(DRIFT, [*rows, *_summaries(rows, months)])
+
+
+def _feature_rows(
+    connection: DuckDBPyConnection,
+    features: Slice,
+    window: MonthRange | None,
+    model: Champion,
+    members: Sequence[Month],
+    columns: Sequence[Measured],
+    settings: Settings,
+) -> list[Row]:
+    if window is None:
+        return [_nothing(month, "the champion has no training window", model) for month in members]
+    bins, training = _training(connection, features.only(window), columns, settings)
+    if not training:
+        return [_nothing(month, "the training window holds no rows", model) for month in members]
+    seasons = {month: season_window(month, settings) for month in members}
+    wanted = sorted({*members, *(m for season in seasons.values() if season for m in season)})
+    seen = tallies(connection, _months_of(features, wanted), bins)
+    rows: list[Row] = []
+    for month in members:
+        if month not in seen:
+            rows.append(_nothing(month, "no discharges", model))
+            continue
+        references = [Reference("training_window", list(training.values()))]
+        if seasons[month] is not None:
+            references.append(Reference("same_season", [seen[m] for m in seasons[month] or () if m in seen]))
+        for reference in references:
+            found = compare("feature", seen[month], reference, bins, settings.monitoring)
+            rows += [{"month": month, "model_id": model.model_id, **row} for row in found]
+    return rows
+
+
+def _training(
+    connection: DuckDBPyConnection, features: Slice, columns: Sequence[Measured], settings: Settings
+) -> tuple[Mapping[str, Bins], MonthlyTallies]:
+    counted = connection.execute(f"SELECT count(*) FROM {features}").fetchone()
+    every = -(-int(counted[0] if counted else 0) // settings.monitoring.reference_rows)
+    relation = sampled(str(features), every)
+    bins = reference_bins(connection, relation, columns)
+    return bins, tallies(connection, relation, bins)
+
+
+def _score_rows(
+    connection: DuckDBPyConnection, predictions: Slice, model: Champion, month: Month, settings: Settings
+) -> list[Row]:
+    """Scores and predicted labels of the champion against those it gave in earlier months."""
+    earlier = MonthRange(shift(month, -SCORE_MONTHS), shift(month, -1))
+
+    def scored(months: MonthRange) -> str:
+        return (
+            f"(SELECT month, encounter_id, probability AS score, label AS predicted_label FROM {predictions.only(months)} "
+            f"WHERE model_role = 'champion' AND model_id = '{model.model_id}')"
+        )
+
+    common = {"month": month, "model_id": model.model_id}
+    kinds = {"score": Measured("score", "numeric"), "prediction": Measured("predicted_label", "categorical")}
+    rows: list[Row] = []
+    for kind, column in kinds.items():
+        bins = reference_bins(connection, scored(earlier), [column])
+        before = tallies(connection, scored(earlier), bins)
+        now = tallies(connection, scored(MonthRange(month, month)), bins)
+        if month not in now or not before:
+            why = "no predictions" if month not in now else "this model has not scored an earlier month"
+            _log.info("drift.no_data", month=str(month), subject=kind, reason=why)
+            rows.append({**common, **_empty(kind, column.name, "psi", "earlier_scores")})
+            continue
+        reference = Reference("earlier_scores", list(before.values()))
+        rows += [{**common, **row} for row in compare(kind, now[month], reference, bins, settings.monitoring)]
+    return rows
+
+
+def _summaries(rows: Sequence[Row], months: MonthRange) -> list[Row]:
+    """The month as a whole: alarms against the model's own past; the season only warns."""
+    result: list[Row] = []
+    for month in months:
+        mine = [row for row in rows if row["month"] == month]
+        judged = [row for row in mine if row["status"] != "no_data"]
+        alarms = [row for row in judged if row["status"] == "alarm" and row["reference"] != "same_season"]
+        features = {row["subject"] for row in judged if row["subject_kind"] == "feature"}
+        if not features:
+            status = "no_data"
+        elif alarms:
+            status = "alarm"
+        else:
+            status = "warning" if any(row["status"] in {"warning", "alarm"} for row in judged) else "ok"
+        result.append(
+            {
+                "month": month,
+                "model_id": next((row.get("model_id") for row in mine), None),
+                "subject_kind": "summary",
+                "subject": "month",
+                "metric": "subjects_in_alarm",
+                "value": float(len({(row["subject_kind"], row["subject"]) for row in alarms})) if features else None,
+                "n": max((row["n"] for row in judged), default=0),
+                "threshold": 0.0,
+                "alarm_threshold": 0.0,
+                "status": status,
+                "reference": "none",
+            }
+        )
+    return result
+
+
+def _champions(connection: DuckDBPyConnection, champion: Slice) -> dict[Month, Champion]:
+    found = connection.execute(
+        f"SELECT month, model_id, coalesce(model_month, month) FROM {champion} WHERE model_id IS NOT NULL ORDER BY month"
+    ).fetchall()
+    return {month: Champion(model_id, model_month) for month, model_id, model_month in found}
+
+
+def _months_of(features: Slice, months: Sequence[Month]) -> str:
+    listed = ", ".join(f"DATE '{month}'" for month in months)
+    return f"(SELECT * FROM {features.only(MonthRange(months[0], months[-1]))} WHERE month IN ({listed}))"
+
+
+def _nothing(month: Month, reason: str, model: Champion | None = None) -> Row:
+    _log.warning("drift.no_data", month=str(month), subject="features", reason=reason)
+    return {
+        "month": month,
+        "model_id": model.model_id if model else None,
+        **_empty("feature", "all", "psi", "training_window"),
+    }
+
+
+def _empty(kind: str, subject: str, metric: str, reference: str) -> Row:
+    return {
+        "subject_kind": kind,
+        "subject": subject,
+        "metric": metric,
+        "value": None,
+        "n": 0,
+        "status": "no_data",
+        "reference": reference,
+        "reference_n": 0,
+    }

@@ -1,0 +1,205 @@
+"""Rows of ``monitoring.performance``: estimated at once, realised when labels have matured, and reconciled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import structlog
+
+from health_pipeline.modeling.metrics import METRICS, Estimate, measure_with_intervals
+from health_pipeline.monitoring import baselines
+from health_pipeline.monitoring.comparison import Row
+from health_pipeline.monitoring.estimation import LABEL_METRICS, expected_performance, recalibration
+from health_pipeline.monitoring.limits import judge
+from health_pipeline.monitoring.rows import to_table
+from health_pipeline.monitoring.scored import Scored, roles, scored_rows
+from health_pipeline.monitoring.tables import PERFORMANCE
+from health_pipeline.months import Month, MonthRange, shift
+from health_pipeline.settings import Settings
+from health_pipeline.warehouse.slices import Slice
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from health_pipeline.warehouse import Warehouse
+
+SEGMENT_METRICS = ("roc_auc", "observed_expected", "brier", "recall")
+RANK_METRICS = tuple(name for name in METRICS if name not in LABEL_METRICS)
+_REPLICATE_ROWS = 30_000_000
+_LEAST_REPLICATES = 50
+_log = structlog.get_logger(__name__)
+
+
+def performance_months(
+    warehouse: Warehouse, predictions: Slice, labels: Slice, champion: Slice, months: MonthRange, settings: Settings
+) -> pa.Table:
+    """How well each role predicts in each month.
+
+    Args:
+        warehouse: open for reading.
+        predictions: ``gold.predictions``; twelve months back are read whatever the width.
+        labels: ``gold.labels``, as far as they have matured.
+        champion: ``models.champion``, for what the gates accepted on the holdout.
+        months: months to produce.
+        settings: windows, replicates, limits.
+
+    Returns:
+        Rows of ``PERFORMANCE``. Segments use ``gold.features`` of the same months. A month without predictions gets one
+        row with status ``no_data``.
+    """
+    from health_pipeline.features import FEATURE_TABLE
+
+    back = max(*settings.monitoring.rolling_months, settings.monitoring.calibration_months + 1)
+    span = months.widen(before=back)
+    rows: list[Row] = []
+    with warehouse.read(f"performance {months}") as connection:
+        known = baselines.holdout_metrics(connection, champion.only(span))
+        found = roles(connection, predictions.only(months))
+        scored = {
+            role: scored_rows(connection, predictions.only(span), labels.only(span), Slice(FEATURE_TABLE, span), role)
+            for role in found
+        }
+    for month in months:
+        if not any(month in role_rows.scored_months for role_rows in scored.values()):
+            _log.warning("performance.no_data", month=str(month), reason="no predictions")
+            rows.append(_no_data(month, "champion", "estimated", 1, "all", settings.promotion.primary_metric))
+        for role, role_rows in scored.items():
+            if month in role_rows.scored_months:
+                rows += _role_rows(role, role_rows, month, known, settings)
+    return to_table(PERFORMANCE, rows)
+
+
+def _role_rows(
+    role: str, rows: Scored, month: Month, known: Mapping[str, Mapping[str, Estimate]], settings: Settings
+) -> Iterator[Row]:
+    now = rows.during(MonthRange(month, month))
+    model_id = str(now.model_id[0])
+    baseline = known.get(model_id, {})
+    common: Row = {"month": month, "model_id": model_id, "model_role": role}
+    estimated = list(_estimated(now, rows, month, baseline, settings))
+    yield from ({**common, "kind": "estimated", "window_months": 1, **row} for row in estimated)
+    if month not in rows.matured_months:
+        return
+    realised: list[Row] = []
+    for window in settings.monitoring.rolling_months:
+        covered = MonthRange(shift(month, 1 - window), month)
+        if not set(covered) <= rows.matured_months:
+            yield {
+                **common,
+                **_no_data(month, role, "realised", window, "all", settings.promotion.primary_metric),
+                **common,
+            }
+            continue
+        pooled = rows.during(covered).matured
+        for row in _realised(pooled, baseline, settings):
+            realised.append({**common, "kind": "realised", "window_months": window, **row})
+    yield from realised
+    single = {(row["segment"], row["metric"]): row for row in realised if row["window_months"] == 1}
+    for row in estimated:
+        partner = single.get((row["segment"], row["metric"]))
+        if row["segment"] == "all" and partner is not None:
+            yield {**common, "kind": "reconciliation", "window_months": 1, **_reconciled(row, partner)}
+
+
+def _estimated(
+    now: Scored, rows: Scored, month: Month, baseline: Mapping[str, Estimate], settings: Settings
+) -> Iterator[Row]:
+    # At the end of M the outcomes up to M-1 are known: the same rows, whenever M is computed again.
+    past = MonthRange(shift(month, -settings.monitoring.calibration_months), shift(month, -1))
+    calibration = recalibration(rows.during(past).matured)
+    for segment, group in now.groups():
+        wanted = None if segment == "all" else SEGMENT_METRICS
+        if len(group) < settings.privacy.small_number:
+            yield from (_suppressed(segment, metric) for metric in wanted or SEGMENT_METRICS)
+            continue
+        found = expected_performance(group, calibration, _replicates(group, settings), settings.training.seed)
+        for metric, estimate in found.items():
+            if wanted is None or metric in wanted:
+                yield _row(segment, metric, estimate, baseline)
+
+
+def _realised(rows: Scored, baseline: Mapping[str, Estimate], settings: Settings) -> Iterator[Row]:
+    for segment, group in rows.groups():
+        wanted = METRICS if segment == "all" else SEGMENT_METRICS
+        events, small = int(group.outcome.sum()), settings.privacy.small_number
+        if segment != "all" and min(events, len(group) - events) < small:
+            yield from (_suppressed(segment, metric) for metric in wanted)
+            continue
+        for metric, estimate in _measured(group, wanted, settings).items():
+            yield _row(segment, metric, estimate, baseline)
+
+
+def _measured(rows: Scored, wanted: tuple[str, ...], settings: Settings) -> dict[str, Estimate]:
+    """Measures of labels take the labels that were given: months of a window may have had different thresholds."""
+    found: dict[str, Estimate] = {}
+    for names, score in ((RANK_METRICS, rows.probability), (LABEL_METRICS, rows.label)):
+        metrics = [name for name in names if name in wanted]
+        if metrics:
+            found |= measure_with_intervals(
+                rows.outcome,
+                score,
+                threshold=0.5,
+                clusters=rows.patient,
+                metrics=metrics,
+                replicates=_replicates(rows, settings),
+                seed=settings.training.seed,
+            )
+    return found
+
+
+def _replicates(rows: Scored, settings: Settings) -> int:
+    most = settings.monitoring.bootstrap_replicates
+    return min(most, max(_LEAST_REPLICATES, _REPLICATE_ROWS // len(rows)))
+
+
+def _row(segment: str, metric: str, estimate: Estimate, baseline: Mapping[str, Estimate]) -> Row:
+    threshold, status = judge(metric, estimate, baseline.get(metric))
+    if segment != "all" and status == "alarm":
+        status = "warning"  # many small groups are watched at once: one alone never alarms
+    return {
+        "segment": segment,
+        "metric": metric,
+        "value": estimate.value,
+        "ci_low": estimate.ci_low,
+        "ci_high": estimate.ci_high,
+        "n": estimate.n,
+        "threshold": threshold,
+        "status": status,
+    }
+
+
+def _reconciled(estimated: Row, realised: Row) -> Row:
+    """Estimated minus realised; the interval is that of the outcome the estimate predicted."""
+    if realised["value"] is None or estimated["value"] is None:
+        return {**estimated, "value": None, "ci_low": None, "ci_high": None, "threshold": None, "status": "no_data"}
+    low, high = estimated["ci_low"] - realised["value"], estimated["ci_high"] - realised["value"]
+    return {
+        "segment": "all",
+        "metric": estimated["metric"],
+        "value": estimated["value"] - realised["value"],
+        "ci_low": low,
+        "ci_high": high,
+        "n": realised["n"],
+        "threshold": None,
+        "status": "ok" if low <= 0 <= high else "warning",
+    }
+
+
+def _suppressed(segment: str, metric: str) -> Row:
+    return {"segment": segment, "metric": metric, "value": None, "n": None, "status": "no_data"}
+
+
+def _no_data(month: Month, role: str, kind: str, window: int, segment: str, metric: str) -> Row:
+    return {
+        "month": month,
+        "model_id": None,
+        "model_role": role,
+        "kind": kind,
+        "window_months": window,
+        "segment": segment,
+        "metric": metric,
+        "value": None,
+        "n": 0,
+        "status": "no_data",
+    }
