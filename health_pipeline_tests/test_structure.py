@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "health_pipeline"
-MAY_IMPORT_DAGSTER = {"defs", "cli", "definitions.py", "warehouse/io_manager.py"}
+MAY_IMPORT_DAGSTER = {"defs", "cli", "definitions.py", "warehouse/io_manager.py", "warehouse/materializations.py"}
 HEAVY = {"mlflow", "xgboost", "sklearn", "pandas", "evidently", "plotly", "optuna", "onnxruntime", "scipy"}
 
 

@@ -49,8 +49,7 @@ def failing_in(*bad):
     ]
 
 
-def test_every_month_of_a_range_has_its_own_record(tmp_path):
-    instance = dg.DagsterInstance.ephemeral()
+def test_every_month_of_a_range_has_its_own_record(tmp_path, instance):
     result = run(definitions(tmp_path, failing_in()), instance, "2022-02-01", "2022-04-01")
     assert result.success
     found = records(instance)
@@ -61,8 +60,7 @@ def test_every_month_of_a_range_has_its_own_record(tmp_path):
     assert evaluation.target_materialization_data.run_id == result.run_id
 
 
-def test_a_blocking_failure_of_one_month_stops_what_follows_and_names_the_month(tmp_path):
-    instance = dg.DagsterInstance.ephemeral()
+def test_a_blocking_failure_of_one_month_stops_what_follows_and_names_the_month(tmp_path, instance):
     result = run(definitions(tmp_path, failing_in("2022-03")), instance, "2022-02-01", "2022-04-01")
     assert not result.success
     found = records(instance)
@@ -71,19 +69,18 @@ def test_a_blocking_failure_of_one_month_stops_what_follows_and_names_the_month(
     assert instance.get_materialized_partitions(dg.AssetKey(["gold", "after"])) == set()
 
 
-def test_a_failure_that_does_not_block_lets_the_run_go_on(tmp_path):
-    instance = dg.DagsterInstance.ephemeral()
+def test_a_failure_that_does_not_block_lets_the_run_go_on(tmp_path, instance):
     defs = definitions(tmp_path, failing_in("2022-03"), blocking=False)
     assert run(defs, instance, "2022-02-01", "2022-04-01").success
     assert records(instance)["2022-03-01"].status == Status.FAILED
 
 
 @pytest.mark.parametrize("dropped", [0, -1])
-def test_a_check_that_forgets_a_month_fails_the_run(tmp_path, dropped):
+def test_a_check_that_forgets_a_month_fails_the_run(tmp_path, instance, dropped):
     def forgetful(_warehouse, months, _settings):
         verdicts = [Verdict(month, True, "fine") for month in months]
         verdicts.pop(dropped)
         return verdicts
 
-    result = run(definitions(tmp_path, forgetful), dg.DagsterInstance.ephemeral(), "2022-02-01", "2022-04-01")
+    result = run(definitions(tmp_path, forgetful), instance, "2022-02-01", "2022-04-01")
     assert not result.success

@@ -1,0 +1,102 @@
+"""What is due: the next steps of each month, read off what has landed and what is stored.
+
+Belongs here: the rules by which sensors and the schedule ask for runs. Level-triggered: they look at the state, not at
+events, so a restart neither misses nor repeats a step. Does not belong here: Dagster's storage, which hands the state in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from health_pipeline.months import Month, shift
+
+
+class Stage(StrEnum):
+    """A run that can be due for a month."""
+
+    EXTRACTS = "extracts"
+    LABELS = "labels"
+    IMPROVEMENT = "improvement"
+    PERFORMANCE = "performance"
+
+
+@dataclass(frozen=True)
+class State:
+    """What has landed and what is stored.
+
+    Attributes:
+        landed: per month, when its newest landed file was written (POSIX seconds), settled files only.
+        stored: per table (``schema.name``) and month, the record number of its newest materialisation; numbers grow.
+        ingested_at: per month, when bronze was last materialised (POSIX seconds).
+        first_model_month: first month that has models.
+    """
+
+    landed: Mapping[Month, float]
+    stored: Mapping[str, Mapping[Month, int]]
+    ingested_at: Mapping[Month, float]
+    first_model_month: Month
+
+    def record(self, table: str, month: Month) -> int:
+        """Record number; 0 when the month is not stored."""
+        return self.stored.get(table, {}).get(month, 0)
+
+
+@dataclass(frozen=True)
+class Due:
+    """A stage of a month that should run now.
+
+    ``cause`` changes whenever the inputs change, so that each cause asks for its run once.
+    """
+
+    stage: Stage
+    month: Month
+    cause: str
+
+    @property
+    def key(self) -> str:
+        """Identity of the request."""
+        return f"{self.stage}:{self.month:%Y-%m}:{self.cause}"
+
+
+def due(state: State) -> Iterator[Due]:
+    """Everything that can run now, oldest month first within each stage."""
+    yield from _extracts(state)
+    yield from _labels(state)
+    yield from _improvements(state)
+    yield from _performance(state)
+
+
+def _extracts(state: State) -> Iterator[Due]:
+    for month, written_at in sorted(state.landed.items()):
+        if written_at > state.ingested_at.get(month, 0.0):
+            yield Due(Stage.EXTRACTS, month, f"{written_at:.0f}")
+
+
+def _labels(state: State) -> Iterator[Due]:
+    """Labels of M mature when M+1 has closed, and are made again when either month was restated."""
+    for month in sorted(state.stored.get("silver.admissions", {})):
+        own, following = (state.record("silver.admissions", each) for each in (month, shift(month, 1)))
+        if following and max(own, following) > state.record("gold.labels", month):
+            yield Due(Stage.LABELS, month, f"{max(own, following)}")
+
+
+def _improvements(state: State) -> Iterator[Due]:
+    """The oldest month without a champion; the next one follows once this one is decided."""
+    for month in sorted(state.stored.get("gold.features", {})):
+        if month < state.first_model_month or state.record("models.champion", month):
+            continue
+        before = shift(month, -1)
+        has_incumbent = month == state.first_model_month or state.record("models.champion", before)
+        newest_labels = state.record("gold.labels", shift(month, -2))
+        if has_incumbent and newest_labels:
+            yield Due(Stage.IMPROVEMENT, month, f"{newest_labels}")
+        return
+
+
+def _performance(state: State) -> Iterator[Due]:
+    for month in sorted(state.stored.get("gold.predictions", {})):
+        labels = state.record("gold.labels", month)
+        if labels > state.record("monitoring.performance", month):
+            yield Due(Stage.PERFORMANCE, month, f"{labels}")
