@@ -91,7 +91,8 @@ SELECT split.*,
   known.unit AS canonical_unit, conversion.factor, conversion.term, known.lowest, known.highest
 FROM ({split}) AS split
 LEFT JOIN (
-  SELECT DISTINCT loinc, unit, lowest, highest FROM (VALUES {rows}) AS c(loinc, given, unit, factor, term, lowest, highest)
+  SELECT DISTINCT loinc, unit, lowest, highest
+  FROM (VALUES {rows}) AS conversion(loinc, given, unit, factor, term, lowest, highest)
 ) AS known ON code_system = 'LOINC' AND known.loinc = landed_code
 LEFT JOIN (VALUES {rows}) AS conversion(loinc, given, unit, factor, term, lowest, highest)
   ON code_system = 'LOINC' AND conversion.loinc = landed_code

@@ -1,7 +1,8 @@
 """Units of measurements: the canonical unit of each LOINC code, how others convert, and what is possible at all.
 
 ``canonical = value * factor + term``. Factors between mass and substance concentration are molar masses
-(AMA Manual of Style, SI conversion tables); HbA1c follows the IFCC-NGSP master equation (NGSP = 0.09148 * IFCC + 2.152).
+(AMA Manual of Style, SI conversion tables); HbA1c follows the IFCC-NGSP master equation
+(NGSP = 0.09148 * IFCC + 2.152).
 ``lowest`` and ``highest`` are wide on purpose: they bound what a living patient can have, not what is healthy, and
 they catch values that were landed in another unit than the one stated.
 """

@@ -1,7 +1,7 @@
 """Pseudonyms: patient ids become HMAC-SHA-256 hashes, computed inside DuckDB.
 
-The key comes from the setting ``privacy.pseudonym_key`` or, for a laptop, from a file in the home that only its owner may
-read. It reaches DuckDB as statement parameters (the two padded key blocks of RFC 2104), so that it stands in no SQL
+The key comes from the setting ``privacy.pseudonym_key`` or, for a laptop, from a file in the home that only its owner
+may read. It reaches DuckDB as statement parameters (the two padded key blocks of RFC 2104), so that it stands in no SQL
 text, log, error or metadata. The same key gives the same pseudonym for ever: a changed key cuts patients in two.
 """
 

@@ -1,7 +1,7 @@
 """Suppression of small numbers: a published count below the limit could point to a person.
 
-The default limit of 11 is the cell size rule of the US Centers for Medicare & Medicaid Services (no cell below 11). A zero
-says nothing about anybody and stays.
+The default limit of 11 is the cell size rule of the US Centers for Medicare & Medicaid Services (no cell below 11).
+A zero says nothing about anybody and stays.
 """
 
 from __future__ import annotations

@@ -1,0 +1,111 @@
+"""Object storage (``s3://``) through DuckDB's httpfs: connections, listings, bytes, and retries of connection faults.
+
+DuckDB repeats a failed request within a statement; what still fails is repeated here with exponential back-off. Only
+faults of the connection are repeated: an object that is corrupt, missing or forbidden stays so.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import duckdb
+import structlog
+
+from health_pipeline.errors import LandingError
+from health_pipeline.warehouse.extensions import use_s3
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+Sleep = Callable[[float], None]
+
+ATTEMPTS = 5
+FIRST_WAIT_SECONDS = 0.5
+REQUEST_TIMEOUT_SECONDS = 30
+
+_CONNECTION_FAULT = re.compile(
+    r"could not (establish|resolve|connect)|connection (error|refused|reset|closed|timed out)|failed to connect|"
+    r"timeout|timed out|read error|ssl|HTTP (GET|HEAD|POST).*(408|429|500|502|503|504)|HTTP 5\d\d|HTTP code 5\d\d|"
+    r"slow ?down|service unavailable|internal server error",
+    re.IGNORECASE,
+)
+
+
+def is_remote(uri: str) -> bool:
+    """Whether an address is in object storage."""
+    return "://" in uri
+
+
+def prepare(connection: duckdb.DuckDBPyConnection) -> None:
+    """Let a connection read ``s3://`` with the AWS variables of the environment, and repeat failed requests."""
+    use_s3(connection)
+    connection.execute(f"SET http_timeout = {REQUEST_TIMEOUT_SECONDS}")
+    connection.execute("SET http_retries = 3")
+    connection.execute("SET http_retry_wait_ms = 200")
+    connection.execute("SET http_retry_backoff = 3")
+
+
+@contextmanager
+def reader(*, remote: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An in-memory connection that looks at landed files before any table is touched."""
+    connection = duckdb.connect(":memory:")
+    try:
+        if remote:
+            prepare(connection)
+        yield connection
+    finally:
+        connection.close()
+
+
+def is_connection_fault(error: Exception) -> bool:
+    """Whether trying again may help."""
+    return isinstance(error, duckdb.Error) and _CONNECTION_FAULT.search(str(error)) is not None
+
+
+def with_retries(action: Callable[[], T], purpose: str, *, sleep: Sleep = time.sleep) -> T:
+    """Call ``action``; repeat it with doubled waits while the connection is at fault.
+
+    Raises:
+        Exception: the last fault, or at once any that is not the connection's.
+    """
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return action()
+        except duckdb.Error as error:
+            if not is_connection_fault(error):
+                raise
+            wait = FIRST_WAIT_SECONDS * 2 ** (attempt - 1)
+            log.warning("object storage does not answer, trying again", purpose=purpose, attempt=attempt, wait_s=wait)
+            sleep(wait)
+    return action()
+
+
+def list_objects(pattern: str, *, sleep: Sleep = time.sleep) -> list[str]:
+    """Addresses of the objects that match a pattern with ``*``.
+
+    Raises:
+        LandingError: the store cannot be reached or refuses.
+    """
+
+    def listed() -> list[str]:
+        with reader(remote=True) as connection:
+            return [path for (path,) in connection.execute("SELECT file FROM glob($1)", [pattern]).fetchall()]
+
+    try:
+        return with_retries(listed, "list", sleep=sleep)
+    except duckdb.Error as error:
+        raise LandingError(
+            "the landing zone cannot be reached" if is_connection_fault(error) else "the landing zone cannot be listed",
+            where=pattern,
+            remedy="check the address, the network and the AWS_* variables (keys, region, AWS_ENDPOINT_URL)",
+        ) from None
+
+
+def read_bytes(connection: duckdb.DuckDBPyConnection, path: str) -> bytes:
+    """A whole object."""
+    row = connection.execute("SELECT content FROM read_blob($1)", [path]).fetchone()
+    return bytes(row[0]) if row else b""
