@@ -1,1 +1,15 @@
-"""Promotion: evidence in, decision out."""
+"""Promotion: proof before a model replaces another.
+
+Evidence is measured (:mod:`~health_pipeline.promotion.measure`), judged by one pure function
+(:func:`~health_pipeline.promotion.decision.decide`), recorded in ``models.champion`` and replayed by the gates
+(:mod:`~health_pipeline.promotion.checks`). Training, scoring of the batch and shipping live in other rooms.
+"""
+
+from health_pipeline.promotion.champion import champion_months
+from health_pipeline.promotion.checks import CHECKS
+from health_pipeline.promotion.criteria import Criterion, Outcome
+from health_pipeline.promotion.decision import Decision, decide
+from health_pipeline.promotion.evidence import Evidence
+from health_pipeline.promotion.tables import CHAMPION
+
+__all__ = ["CHAMPION", "CHECKS", "Criterion", "Decision", "Evidence", "Outcome", "champion_months", "decide"]
