@@ -44,6 +44,7 @@ class Check:
         description: what it guards and why.
         blocking: a failure with severity ERROR keeps downstream assets from running.
         evaluate: reads the warehouse and returns one verdict for **each** month of the range.
+        reads: other tables (``schema.name``) that it compares with; a run brings them up to date first.
     """
 
     name: str
@@ -51,3 +52,4 @@ class Check:
     description: str
     evaluate: Callable[[Warehouse, MonthRange, Settings], Sequence[Verdict]]
     blocking: bool = False
+    reads: tuple[str, ...] = ()

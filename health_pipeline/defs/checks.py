@@ -59,6 +59,7 @@ def _table_checks(
                 asset=key,
                 description=check.description,
                 blocking=check.blocking,
+                additional_deps=[_key(table) for table in check.reads],
                 partitions_def=partitions,
             )
             for check in checks
