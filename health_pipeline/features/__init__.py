@@ -1,1 +1,16 @@
-"""Features: what was known at the moment of discharge."""
+"""Features: what was known about a patient at the discharge."""
+
+from health_pipeline.features.build import features_query
+from health_pipeline.features.catalogue import FEATURE_TABLE, FEATURES, model_features, schema_hash
+from health_pipeline.features.feature import Feature
+from health_pipeline.features.part import LOOKBACK_MONTHS
+
+__all__ = [
+    "FEATURES",
+    "FEATURE_TABLE",
+    "LOOKBACK_MONTHS",
+    "Feature",
+    "features_query",
+    "model_features",
+    "schema_hash",
+]
