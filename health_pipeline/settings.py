@@ -83,6 +83,17 @@ class TrainingSettings(Section):
     seed: int = Field(20_240_101, description="seed of fitting, tuning and bootstrap")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where XGBoost trains")
     threads: Count = Field(0, description="threads for training; 0 takes all cores")
+    tune_every_months: PositiveCount = Field(
+        12, description="parameters are tuned every so many months and carried over between"
+    )
+    samples: Count | None = Field(None, description="tuning trials; 0: default parameters; empty: by profile")
+    max_rounds: PositiveCount | None = Field(None, description="most boosting rounds; empty: by profile")
+    grace_rounds: PositiveCount | None = Field(None, description="rounds before a trial may end; empty: by profile")
+    bags: PositiveCount | None = Field(None, description="boosters averaged in one model; empty: by profile")
+    replicates: PositiveCount | None = Field(None, description="resamples behind intervals; empty: by profile")
+    study_storage: str | None = Field(
+        None, description="Optuna storage (postgresql://..., journal:<file>) for resumable, distributed tuning"
+    )
     min_rows: PositiveCount = Field(
         500, description="fewer training rows than this: the month is skipped with a reason"
     )

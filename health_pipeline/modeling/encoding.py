@@ -108,6 +108,11 @@ class Inputs:
     values: dict[str, NDArray[Any]]
     warnings: dict[str, NDArray[np.bool_] | bool] = field(default_factory=dict)
 
+    def part(self, start: int, stop: int) -> Inputs:
+        """Values of some rows, without warnings."""
+        values = {name: column[start:stop] for name, column in self.values.items()}
+        return Inputs(max(0, min(stop, self.rows) - start), values)
+
     def row_warnings(self) -> list[str | None]:
         """For each row the names of its warnings, joined by ``;``, or None."""
         everywhere = sorted(name for name, rows in self.warnings.items() if rows is True)

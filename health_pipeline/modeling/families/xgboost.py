@@ -1,0 +1,180 @@
+"""Model 2: gradient-boosted trees, slow and shallow, stopped early on the validation rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from health_pipeline.modeling.bundle import Member
+from health_pipeline.modeling.encoding import Encoding, Feature, encode, width_of
+from health_pipeline.modeling.families.base import Fit, Floats, Observer, Parameters, Sample, log_loss_of
+from health_pipeline.modeling.onnx_trees import trees_to_onnx
+from health_pipeline.modeling.predictors import Trees
+from health_pipeline.modeling.preprocessing import Style, fit_encodings
+from health_pipeline.modeling.profiles import Effort
+
+if TYPE_CHECKING:
+    import xgboost
+
+_BATCH_ROWS = 1 << 17
+_MAX_BIN = 256
+_REPORT_EVERY = 25
+
+
+@dataclass(frozen=True)
+class XGBoost:
+    """Numbers as they are (a null takes the branch learned for it), categories one-hot with rare ones pooled.
+
+    The classes are not reweighted: weights would spoil the probabilities, and the threshold that
+    is chosen on validation serves the imbalance instead.
+    """
+
+    name: str = "xgboost"
+    short: str = "xgb"
+    role: str = "model_2"
+    defaults: Mapping[str, Any] = field(
+        default_factory=lambda: {
+            "eta": 0.05,
+            "max_depth": 4,
+            "min_child_weight": 10.0,
+            "subsample": 0.8,
+            "colsample_bytree": 0.4,
+            "reg_lambda": 10.0,
+            "reg_alpha": 0.0,
+        }
+    )
+    fewest_rows: int = 100
+
+    def suggest(self, trial: Any) -> dict[str, Any]:
+        """Draw parameters from an Optuna trial."""
+        return {
+            "eta": 0.05,
+            "max_depth": trial.suggest_int("max_depth", 3, 6),
+            "min_child_weight": trial.suggest_float("min_child_weight", 1.0, 100.0, log=True),
+            "subsample": trial.suggest_float("subsample", 0.5, 1.0),
+            "colsample_bytree": trial.suggest_float("colsample_bytree", 0.2, 0.9),
+            "reg_lambda": trial.suggest_float("reg_lambda", 0.1, 100.0, log=True),
+            "reg_alpha": trial.suggest_float("reg_alpha", 0.01, 10.0, log=True),
+        }
+
+    def prepare(
+        self, training: Sample, validation: Sample, features: Sequence[Feature], effort: Effort, threads: int
+    ) -> PreparedXGBoost:
+        """Encode and quantise the rows, in batches."""
+        style = Style(for_trees=True, fewest_rows=self.fewest_rows)
+        encodings = fit_encodings(training.inputs, features, style)
+        quantised = _quantise(training, features, encodings, threads)
+        judged = _quantise(validation, features, encodings, threads, quantised)
+        return PreparedXGBoost(encodings, quantised, judged, validation.y, effort, threads)
+
+
+@dataclass
+class PreparedXGBoost:
+    """Quantised training and validation rows."""
+
+    encodings: tuple[Encoding, ...]
+    training: xgboost.QuantileDMatrix
+    validation: xgboost.QuantileDMatrix
+    outcome: Floats
+    effort: Effort
+    threads: int
+
+    def fit(self, parameters: Parameters, seed: int, observer: Observer | None = None) -> Fit:
+        """Fit as many boosters as the effort asks for and average their margins."""
+        boosters: list[xgboost.Booster] = []
+        rounds: list[int] = []
+        curve: list[float] = []
+        for bag in range(1 if observer else self.effort.bags):
+            booster, kept, curve = self._boost(parameters, seed + bag, observer)
+            boosters.append(booster)
+            rounds.append(kept)
+        drawn = np.array([booster.predict(self.validation, output_margin=True) for booster in boosters])
+        margins = np.asarray(drawn.mean(axis=0, dtype=np.float64))
+        onnx = b"" if observer else trees_to_onnx(boosters, width_of(self.encodings))
+        files = tuple(bytes(booster.save_raw("ubj")) for booster in boosters)
+        facts = {"columns": width_of(self.encodings), "rounds": rounds}
+        member = Member(self.encodings, Trees(onnx, files))
+        return Fit((member,), margins, log_loss_of(margins, self.outcome), facts, curve)
+
+    def _boost(
+        self, parameters: Parameters, seed: int, observer: Observer | None
+    ) -> tuple[xgboost.Booster, int, list[float]]:
+        import xgboost as xgb
+
+        history: dict[str, dict[str, list[float]]] = {}
+        callbacks: list[Any] = [xgb.callback.EarlyStopping(self.effort.patience, save_best=False)]
+        if observer is not None:
+            callbacks.append(_reporting(observer))
+        booster = xgb.train(
+            {
+                "objective": "binary:logistic",
+                "eval_metric": "logloss",
+                "tree_method": "hist",
+                "max_bin": _MAX_BIN,
+                "device": self.effort.device,
+                "nthread": self.threads,
+                "seed": seed,
+                **parameters,
+            },
+            self.training,
+            num_boost_round=self.effort.max_rounds,
+            evals=[(self.validation, "validation")],
+            evals_result=history,
+            callbacks=callbacks,
+            verbose_eval=False,
+        )
+        kept = int(booster.best_iteration) + 1
+        return booster[:kept], kept, history["validation"]["logloss"]
+
+
+def _reporting(observer: Observer) -> Any:
+    import xgboost as xgb
+
+    class Report(xgb.callback.TrainingCallback):
+        """Tells the observer the best loss so far every few rounds."""
+
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            """Report; never asks to stop by itself."""
+            del model
+            if (epoch + 1) % _REPORT_EVERY == 0:
+                observer(epoch + 1, min(evals_log["validation"]["logloss"]))
+            return False
+
+    return Report()
+
+
+def _quantise(
+    sample: Sample,
+    features: Sequence[Feature],
+    encodings: Sequence[Encoding],
+    threads: int,
+    reference: Any = None,
+) -> xgboost.QuantileDMatrix:
+    """Histogram bins of the rows, built batch by batch: the whole float matrix never exists."""
+    import xgboost as xgb
+
+    class Batches(xgb.DataIter):
+        """Encodes a batch of rows at a time."""
+
+        def __init__(self) -> None:
+            self.start = 0
+            super().__init__(release_data=True)
+
+        def next(self, input_data: Callable[..., None]) -> bool:
+            """Hand over the next batch."""
+            if self.start >= sample.inputs.rows and self.start > 0:
+                return False
+            stop = self.start + _BATCH_ROWS
+            matrix = encode(sample.inputs.part(self.start, stop), features, encodings, np.float32)
+            input_data(data=matrix, label=sample.y[self.start : stop])
+            self.start = stop
+            return True
+
+        def reset(self) -> None:
+            """Begin again."""
+            self.start = 0
+
+    return xgb.QuantileDMatrix(Batches(), max_bin=_MAX_BIN, nthread=threads, ref=reference)
