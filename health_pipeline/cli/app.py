@@ -62,12 +62,12 @@ def _root(version: Annotated[bool, typer.Option("--version", help="print the ver
 @app.command()
 def simulate(first: FromOption = None, last: ToOption = None) -> None:
     """Write the monthly extracts of the built-in hospital into the landing zone."""
-    from health_pipeline.cli.progress import month_progress
+    from health_pipeline.cli.progress import work_progress
     from health_pipeline.sources.simulator import simulate as simulate_months
 
     settings = load_settings()
     months = _months(settings, first, last)
-    with month_progress("simulating", len(months)) as progress:
+    with work_progress("simulating") as progress:
         report = simulate_months(months, settings, progress=progress)
     console.print(str(report), highlight=False)
 
@@ -78,10 +78,10 @@ def ingest(
     source: Annotated[Path, typer.Option("--input", help="file or folder of the extract")],
 ) -> None:
     """Turn a foreign extract into landing files."""
-    from health_pipeline.cli.progress import month_progress
+    from health_pipeline.cli.progress import work_progress
     from health_pipeline.sources.ingest import ingest as ingest_source
 
-    with month_progress(f"reading {adapter}", None) as progress:
+    with work_progress(f"reading {adapter}") as progress:
         report = ingest_source(adapter, source, load_settings(), progress=progress)
     console.print(str(report), highlight=False)
 

@@ -14,7 +14,7 @@ def run_demo(settings: Settings, console: Console) -> bool:
 
     A second call finds everything in place and only prints the summary.
     """
-    from health_pipeline.cli.progress import month_progress
+    from health_pipeline.cli.progress import work_progress
     from health_pipeline.cli.run import run_months
     from health_pipeline.cli.status import collect_status, print_status
     from health_pipeline.sources.landing import landed_files
@@ -24,7 +24,7 @@ def run_demo(settings: Settings, console: Console) -> bool:
     months = settings.months
     landed = landed_files("admissions", months, settings)
     if len(landed) < len(months):
-        with month_progress("simulating", len(months)) as progress:
+        with work_progress("simulating") as progress:
             simulate(months, settings, progress=progress)
     else:
         console.print(f"extracts of {months} are in {settings.landing_uri}", highlight=False)

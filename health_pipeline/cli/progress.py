@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-Advance = Callable[[str], None]
+Report = Callable[[str, int, int], None]
 
 
 def progress_bar(console: Console | None = None) -> Progress:
@@ -24,12 +24,12 @@ def progress_bar(console: Console | None = None) -> Progress:
 
 
 @contextmanager
-def month_progress(title: str, total: int | None) -> Iterator[Advance]:
-    """A bar that advances by one for each call of the yielded function with the name of what is done."""
+def work_progress(title: str) -> Iterator[Report]:
+    """A bar moved by calling what is yielded with what is being done, how much is done, and of how much."""
     with progress_bar() as bar:
-        task = bar.add_task(title, total=total)
+        task = bar.add_task(title, total=None)
 
-        def advance(what: str) -> None:
-            bar.update(task, advance=1, description=f"{title} {what}")
+        def report(what: str, done: int, total: int) -> None:
+            bar.update(task, description=f"{title}: {what}", completed=done, total=total)
 
-        yield advance
+        yield report

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 import dagster as dg
@@ -23,8 +22,6 @@ def run_months(settings: Settings, months: MonthRange, select: str | None, conso
 
     defs = build_definitions(settings)
     planned = plan_runs(defs, months, select)
-    # The runs' own log goes to the instance, where the UI shows it; the terminal shows progress.
-    logging.getLogger("dagster").setLevel(logging.CRITICAL)
     began = time.monotonic()
     with open_instance(settings) as instance, progress_bar(console) as bar:
         for number, run in enumerate(planned, start=1):

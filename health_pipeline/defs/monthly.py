@@ -6,6 +6,7 @@ any particular table.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -67,8 +68,6 @@ def monthly_asset(
             name: dg.AssetIn(
                 key=asset_key(given.table),
                 partition_mapping=window(given.before, given.after),
-                dagster_type=dg.Any,
-                metadata={},
             )
             for name, given in inputs.items()
         },
@@ -98,7 +97,7 @@ def monthly_asset(
             "partition_expr": table.partition,
         },
     )
-    def build(context: dg.AssetExecutionContext, **slices: Slice) -> Rows:
+    def build(context: dg.AssetExecutionContext, **slices: Any) -> Any:
         return compute(context, range_of(context), slices)
 
     return build

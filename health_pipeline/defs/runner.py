@@ -134,6 +134,8 @@ def execute(
         instance=instance,
         asset_selection=list(planned.keys),
         raise_on_error=False,
+        # The events go to the instance, where the UI shows them; the terminal shows progress.
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         tags={
             ASSET_PARTITION_RANGE_START_TAG: month_key(planned.months.first),
             ASSET_PARTITION_RANGE_END_TAG: month_key(planned.months.last),
