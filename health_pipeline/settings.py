@@ -121,6 +121,15 @@ class PrivacySettings(Section):
     small_number: PositiveCount = Field(11, description="smallest count that is published (CMS cell size rule)")
 
 
+class QualitySettings(Section):
+    """When landed data is called doubtful; breaches warn, nothing is stopped."""
+
+    max_quarantine_rate: Rate = Field(0.02, description="largest share of a table's landed rows in quarantine")
+    max_volume_factor: float = Field(3.0, gt=1, description="largest change of rows against the months before")
+    min_linked_share: Rate = Field(0.8, description="smallest share of stays that a feature source knows of")
+    max_unseen_share: Rate = Field(0.01, description="largest share of values outside a vocabulary")
+
+
 class WarehouseSettings(Section):
     """Where tables live and what DuckDB may use."""
 
@@ -176,6 +185,7 @@ class MonitoringSettings(Section):
     rolling_months: tuple[PositiveCount, ...] = Field((1, 3, 6, 12), description="windows of realised performance")
     bootstrap_replicates: PositiveCount = Field(300, description="patient-clustered replicates of each interval")
     calibration_months: PositiveCount = Field(6, description="matured months that recalibrate estimated performance")
+    png: bool = Field(True, description="export figures as PNG beside the dashboard")
     performance_window: PositiveCount = Field(3, description="rolling window whose alarms raise the check to an error")
 
 
@@ -267,6 +277,7 @@ class Settings(BaseSettings):
     cohort: CohortSettings = CohortSettings()
     features: FeatureSettings = FeatureSettings()
     privacy: PrivacySettings = PrivacySettings()
+    quality: QualitySettings = QualitySettings()
     warehouse: WarehouseSettings = WarehouseSettings()
     promotion: PromotionSettings = PromotionSettings()
     monitoring: MonitoringSettings = MonitoringSettings()

@@ -1,0 +1,64 @@
+"""``python -m health_pipeline.serving``: the API of an environment, supervised; or one release folder, bare."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from health_pipeline.errors import PipelineError
+from health_pipeline.serving.process import LoadScorer, Places, bind, configure_logging, run_worker
+from health_pipeline.serving.scorers import load_scorer
+from health_pipeline.serving.supervisor import python_command, supervise
+from health_pipeline.settings import load_settings
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m health_pipeline.serving", description=__doc__)
+    parser.add_argument("--environment", default="production", help="whose traffic manifest is followed")
+    parser.add_argument("--release", type=Path, help="serve just this release folder (containers, trials)")
+    parser.add_argument("--port", type=int, help="instead of HEALTH_PIPELINE_SERVING__PORT; 0 takes a free one")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--fd", type=int, help=argparse.SUPPRESS)
+    return parser
+
+
+def main(
+    arguments: Sequence[str] | None = None,
+    command: Sequence[str] | None = None,
+    load: LoadScorer = load_scorer,
+) -> int:
+    """Serve until a signal.
+
+    Args:
+        arguments: command line.
+        command: how to start this very program again as a worker.
+        load: builds scorers.
+
+    Returns:
+        Exit status.
+    """
+    options = _parser().parse_args(arguments)
+    configure_logging()
+    try:
+        settings = load_settings()
+        places = Places.of(settings.home, options.environment)
+        if options.fd is not None:
+            sock = socket.socket(fileno=options.fd)
+        else:
+            sock = bind(settings.serving.host, settings.serving.port if options.port is None else options.port)
+        if options.worker or options.release is not None:
+            release = options.release.resolve() if options.release is not None else None
+            run_worker(settings, places, sock, release=release, load=load)
+        else:
+            supervise([*(command or python_command()), "--environment", options.environment], places, sock)
+    except PipelineError as error:
+        print(error, file=sys.stderr)  # noqa: T201  (before and after logging)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""Prediction log: who was scored (hashed), on what (hashed), with which model, when, and the probability.
+
+The answer never waits for the disk: a request appends to a queue, a thread writes the queue as NDJSON and syncs it
+every ``flush_seconds``. **Bound**: when the process or the machine dies, at most the predictions of the last
+``flush_seconds`` plus one write are missing, and at most the last line of the file is torn; :func:`read_log` skips it.
+While the disk refuses writes, rows wait in memory up to ``MAX_QUEUED``; beyond it they are dropped **and counted**.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+
+from health_pipeline.privacy.pseudonym import pseudonym
+from health_pipeline.serving.schema import Values
+
+MAX_QUEUED = 200_000
+ROTATE_BYTES = 128 * 1024 * 1024
+
+_log = structlog.get_logger(__name__)
+
+
+class Prediction(NamedTuple):
+    """One scored record as the request leaves it; identifiers and values are hashed before they are written.
+
+    Attributes:
+        role: ``primary`` (answered), ``shadow`` (scored beside), ``fallback`` (answered instead of a failed release),
+            ``probe`` (a check of the deployment).
+    """
+
+    time_ns: int
+    patient_id: str | None
+    encounter_id: str | None
+    values: Values
+    probability: float
+    model_id: str
+    release: str
+    role: str
+
+
+class Hasher:
+    """Hashes of identifiers and values; a patient's is the ``patient_key`` of the warehouse, so the two join.
+
+    Args:
+        key: key of the pseudonyms.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def identifier(self, value: str | None) -> str | None:
+        """32 hex digits; ``None`` stays ``None``."""
+        return None if value is None else pseudonym(value, self._key)
+
+    @staticmethod
+    def features(values: Values) -> str:
+        """32 hex digits of the feature values in schema order."""
+        return hashlib.blake2b(msgspec.json.encode(values), digest_size=16).hexdigest()
+
+
+class PredictionLog:
+    """Writes predictions in the background.
+
+    Args:
+        folder: one file per process start and rotation lies in it.
+        hasher: hashes identifiers.
+        flush_seconds: longest time a prediction waits before it is written and synced.
+        open_file: opens a file for appending bytes (tests let the disk fail).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        hasher: Hasher,
+        flush_seconds: float = 0.05,
+        open_file: Callable[[Path], Any] = lambda path: path.open("ab", buffering=0),
+    ) -> None:
+        self._folder, self._hasher, self._flush_seconds, self._open = folder, hasher, flush_seconds, open_file
+        self._queue: deque[Prediction] = deque()
+        self._stop = threading.Event()
+        self._encode = msgspec.json.Encoder().encode
+        self._file: Any = None
+        self._written = 0
+        self._sequence = 0
+        self._started = time.time_ns()
+        self._pending: bytes = b""
+        self._pending_rows = 0
+        self.written_rows = 0
+        self.dropped_rows = 0
+        self.is_failing = False
+        folder.mkdir(parents=True, exist_ok=True)
+        self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
+        self._thread.start()
+
+    def append(self, row: Prediction) -> None:
+        """Queue a prediction (less than a microsecond)."""
+        if len(self._queue) >= MAX_QUEUED:
+            self.dropped_rows += 1
+            return
+        self._queue.append(row)
+
+    def close(self) -> None:
+        """Write what is queued and stop."""
+        self._stop.set()
+        self._thread.join(timeout=10)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._flush_seconds):
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._pending or self._queue:
+                if not self._pending:
+                    self._pending, self._pending_rows = self._take()
+                self._write(self._pending)
+                self.written_rows += self._pending_rows
+                self._pending, self._pending_rows = b"", 0
+            self.is_failing = False
+        except OSError as error:
+            if not self.is_failing:
+                _log.error("prediction_log_failing", error=type(error).__name__, errno=error.errno)
+            self.is_failing = True
+
+    def _take(self) -> tuple[bytes, int]:
+        lines = bytearray()
+        rows = 0
+        while self._queue and rows < 1000:
+            row = self._queue.popleft()
+            lines += self._encode(
+                {
+                    "time": dt.datetime.fromtimestamp(row.time_ns / 1e9, dt.UTC),
+                    "patient_hash": self._hasher.identifier(row.patient_id),
+                    "encounter_hash": self._hasher.identifier(row.encounter_id),
+                    "feature_hash": self._hasher.features(row.values),
+                    "probability": row.probability,
+                    "model_id": row.model_id,
+                    "release": row.release,
+                    "role": row.role,
+                }
+            )
+            lines += b"\n"
+            rows += 1
+        return bytes(lines), rows
+
+    def _write(self, lines: bytes) -> None:
+        if self._file is not None and self._written > ROTATE_BYTES:
+            self._file.close()
+            self._file = None
+        if self._file is None:
+            name = f"predictions-{self._started}-{os.getpid()}-{self._sequence:04d}.ndjson"
+            self._sequence += 1
+            self._file = self._open(self._folder / name)
+            self._written = 0
+        try:
+            remaining = memoryview(lines)
+            while remaining:
+                remaining = remaining[self._file.write(remaining) :]
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._file.close()
+            self._file = None  # a new file: the torn line of this one is skipped by the reader
+            raise
+        self._written += len(lines)
+
+
+def read_log(folder: Path) -> Iterator[dict[str, Any]]:
+    """Rows of all files, oldest file first; a torn last line of a file is skipped."""
+    for path in sorted(folder.glob("predictions-*.ndjson")):
+        with path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield msgspec.json.decode(line)

@@ -1,0 +1,232 @@
+"""The serving process: builds the application, follows the traffic manifest, drains when told to.
+
+Signals: ``SIGUSR1`` begins draining (every answer carries ``Connection: close`` and readiness fails, so that clients
+with kept-alive connections move on before the process goes), ``SIGTERM`` ends it after the open requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from health_pipeline.errors import DeploymentError
+from health_pipeline.privacy.pseudonym import load_key
+from health_pipeline.serving.app import State, create_app
+from health_pipeline.serving.auth import BearerAuth, token_file
+from health_pipeline.serving.counters import Counters
+from health_pipeline.serving.engine import Engine, Scorer
+from health_pipeline.serving.prediction_log import Hasher, PredictionLog
+from health_pipeline.serving.release import Release, read_release
+from health_pipeline.serving.scorers import load_scorer
+from health_pipeline.serving.traffic import Route, Traffic, read_traffic
+from health_pipeline.settings import Settings
+
+WATCH_SECONDS = 0.05
+KEEP_ALIVE_SECONDS = 75
+MAX_CONNECTIONS = 2048
+
+LoadScorer = Callable[[Path, Release], Scorer]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Files of one environment's API below the home.
+
+    Attributes:
+        releases: release folders, shared by all environments.
+        traffic: the manifest that switches.
+        predictions: the prediction log.
+        token: generated token, where the settings name none.
+        output: what the process prints.
+        lock: held by the supervisor.
+    """
+
+    releases: Path
+    traffic: Path
+    predictions: Path
+    token: Path
+    output: Path
+    lock: Path
+
+    @classmethod
+    def of(cls, home: Path, environment: str) -> Places:
+        """Places of an environment."""
+        folder = home.resolve() / "serving" / environment
+        return cls(
+            releases=home.resolve() / "releases",
+            traffic=folder / "traffic.json",
+            predictions=folder / "predictions",
+            token=home.resolve() / "serving" / "token",
+            output=folder / "api.log",
+            lock=folder / "supervisor.lock",
+        )
+
+
+def resolve_token(settings: Settings, places: Places) -> str | None:
+    """The bearer token in force: the setting, the generated one, or none where the API is opened."""
+    if settings.serving.token is not None:
+        return settings.serving.token.get_secret_value()
+    return None if settings.serving.open_on_loopback else token_file(places.token)
+
+
+def run_worker(
+    settings: Settings,
+    places: Places,
+    sock: socket.socket,
+    *,
+    release: Path | None = None,
+    load: LoadScorer = load_scorer,
+) -> None:
+    """Serve until told to stop.
+
+    Args:
+        settings: limits, token, key of the hashes.
+        places: files of the environment.
+        sock: listening socket.
+        release: serve just this release folder, without a traffic manifest (containers, trials).
+        load: builds scorers.
+
+    Raises:
+        DeploymentError: the release or the manifest cannot be served.
+    """
+    configure_logging()
+    host = sock.getsockname()[0]
+    auth = BearerAuth(resolve_token(settings, places), host)
+    counters, state = Counters(), State()
+    log = PredictionLog(places.predictions, Hasher(load_key(settings)), settings.serving.log_flush_seconds)
+    engine = Engine(
+        release.parent if release is not None else places.releases, load, counters, log, settings.serving.max_records
+    )
+    if release is not None:
+        packed = read_release(release)
+        traffic: Traffic | None = Traffic(generation=1, routes=(Route(release.name, packed.digest, 1.0),))
+    else:
+        traffic = read_traffic(places.traffic)
+    if traffic is not None:
+        engine.take_over(engine.prepare(traffic))
+    application = create_app(engine, auth, counters, prediction_log=log, settings=settings.serving, state=state)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=int(settings.serving.timeout_seconds) + 1,
+            limit_concurrency=MAX_CONNECTIONS,
+        )
+    )
+
+    async def serve() -> None:
+        def drain() -> None:
+            application.is_draining = True
+            _log.info("draining")
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, drain)
+        watcher = None if release is not None else asyncio.create_task(_watch(places.traffic, engine, state, server))
+        await server.serve(sockets=[sock])
+        if watcher is not None:
+            watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watcher
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve())
+    engine.close()
+    log.close()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+async def _watch(path: Path, engine: Engine, state: State, server: uvicorn.Server) -> None:
+    """Take over each new generation of the manifest; one that cannot be loaded changes nothing but the report."""
+    parent = os.getppid()
+    seen = _stamp(path)
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        if os.getppid() != parent:  # the supervisor died: a new one must be able to take its place
+            _log.error("supervisor_gone")
+            server.should_exit = True
+            return
+        stamp = _stamp(path)
+        if stamp == seen:
+            continue
+        seen = stamp
+        generation = None
+        try:
+            traffic = read_traffic(path)
+            if traffic is None:
+                continue
+            generation = traffic.generation
+            live = await loop.run_in_executor(None, engine.prepare, traffic)
+        except DeploymentError as error:
+            state.rejected = {"generation": generation, "reason": str(error)}
+            _log.error("traffic_rejected", generation=generation, reason=str(error))
+            continue
+        state.rejected = None
+        engine.take_over(live)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def configure_logging() -> None:
+    """Structured JSON lines on standard error; no request is logged."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format='{"level":"%(levelname)s","event":"%(name)s"}')
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        DeploymentError: the address is taken or not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise DeploymentError(
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            where="HEALTH_PIPELINE_SERVING__PORT",
+            remedy="stop what listens there, or choose another port",
+        ) from error
+    sock.listen(2048)
+    sock.set_inheritable(True)
+    return sock

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import errno
+import time
+
+import pytest
+
+from health_pipeline.privacy.pseudonym import pseudonym
+from health_pipeline.serving import prediction_log
+from health_pipeline.serving.prediction_log import Hasher, Prediction, PredictionLog, read_log
+
+KEY = b"0123456789abcdef"
+
+
+def row(number: int) -> Prediction:
+    return Prediction(time.time_ns(), f"patient-{number}", None, (float(number), None, "x"), 0.25, "m", "r", "primary")
+
+
+def wait_until(condition, seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not happen"
+        time.sleep(0.01)
+
+
+def test_rows_reach_the_file_soon_and_hashed(tmp_path):
+    log = PredictionLog(tmp_path, Hasher(KEY), flush_seconds=0.02)
+    for number in range(2500):
+        log.append(row(number))
+    wait_until(lambda: log.written_rows == 2500)
+    rows = list(read_log(tmp_path))
+    assert len(rows) == 2500
+    assert rows[7]["patient_hash"] == pseudonym("patient-7", KEY)
+    assert rows[7]["encounter_hash"] is None
+    assert rows[7]["feature_hash"] != rows[8]["feature_hash"]
+    assert "patient-7" not in next(tmp_path.iterdir()).read_text()
+    log.close()
+
+
+def test_a_torn_last_line_is_skipped(tmp_path):
+    log = PredictionLog(tmp_path, Hasher(KEY), flush_seconds=0.01)
+    log.append(row(1))
+    log.close()
+    path = next(tmp_path.iterdir())
+    path.write_bytes(path.read_bytes() + b'{"time":"2023')
+    assert len(list(read_log(tmp_path))) == 1
+
+
+def test_a_full_disk_loses_nothing_that_fits_in_memory(tmp_path):
+    failing = True
+
+    def open_file(path):
+        if failing:
+            raise OSError(errno.ENOSPC, "no space")
+        return path.open("ab", buffering=0)
+
+    log = PredictionLog(tmp_path, Hasher(KEY), flush_seconds=0.01, open_file=open_file)
+    for number in range(1500):
+        log.append(row(number))
+    wait_until(lambda: log.is_failing)
+    assert log.written_rows == 0
+    failing = False
+    wait_until(lambda: log.written_rows == 1500)
+    assert not log.is_failing
+    log.close()
+    assert len(list(read_log(tmp_path))) == 1500
+
+
+def test_beyond_the_memory_bound_rows_are_dropped_and_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_log, "MAX_QUEUED", 10)
+
+    def no_disk(_path):
+        raise OSError(errno.EIO, "gone")
+
+    log = PredictionLog(tmp_path, Hasher(KEY), flush_seconds=60, open_file=no_disk)
+    for number in range(25):
+        log.append(row(number))
+    assert log.dropped_rows == 15
+
+
+def test_files_rotate(tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_log, "ROTATE_BYTES", 1000)
+    log = PredictionLog(tmp_path, Hasher(KEY), flush_seconds=0.01)
+    for number in range(4):
+        log.append(row(number))
+        for extra in range(10):
+            log.append(row(extra))
+        expected = 11 * (number + 1)
+        wait_until(lambda expected=expected: log.written_rows == expected)
+    log.close()
+    assert len(list(tmp_path.iterdir())) > 1
+    assert len(list(read_log(tmp_path))) == 44
+
+
+@pytest.mark.parametrize("values", [(1.0, 2.0), (1.0, None), (2.0, 1.0)])
+def test_feature_hash_tells_values_apart(values):
+    assert Hasher.features(values) == Hasher.features(values)
+    assert Hasher.features(values) != Hasher.features((1.0, 3.0))
