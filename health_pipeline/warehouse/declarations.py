@@ -58,7 +58,7 @@ def conform(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
         raise WarehouseError(
             f"the declared columns do not fit the stored table: {'; '.join(complaints)}",
             where=table.qualified,
-            remedy=f"declare the column as stored or as nullable, or drop {table.qualified} and backfill all its months",
+            remedy=f"declare it as stored (new columns nullable), or drop {table.qualified} and backfill its months",
         )
     for column in added:
         connection.execute(f"ALTER TABLE {sql_name(table)} ADD COLUMN {_definition(column)}")

@@ -107,7 +107,7 @@ class TicketLock:
                     raise LockTimeoutError(
                         f"waited {timeout_seconds:g} s to {kind} ('{purpose}'); held by {_describe(before)}",
                         where=str(self.folder),
-                        remedy="wait for that process or end it, or raise HEALTH_PIPELINE_WAREHOUSE__LOCK_TIMEOUT_SECONDS",
+                        remedy="wait for it or end it, or raise HEALTH_PIPELINE_WAREHOUSE__LOCK_TIMEOUT_SECONDS",
                     )
                 self._sleep(min(pause, left))
                 pause = min(pause * 1.5, _LONGEST_PAUSE_SECONDS)
@@ -143,10 +143,10 @@ class TicketLock:
 
     def _tickets(self) -> list[tuple[int, str, Path]]:
         found = []
-        for name in os.listdir(self.folder):
-            number, _, kind = name.partition("-")
+        for path in self.folder.iterdir():
+            number, _, kind = path.name.partition("-")
             if number.isdigit():
-                found.append((int(number), kind, self.folder / name))
+                found.append((int(number), kind, path))
         return sorted(found)
 
     def _first_before(self, ticket: Ticket) -> Path | None:

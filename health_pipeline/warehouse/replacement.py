@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 
@@ -12,23 +14,43 @@ from health_pipeline.errors import SliceError
 from health_pipeline.months import Month, MonthRange
 from health_pipeline.warehouse.slices import SliceReport
 from health_pipeline.warehouse.tables import Column, Table
+from health_pipeline.warehouse.transactions import without_values
 
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
 _TIMESTAMPS = {"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}
 
 
 def replace_months(
-    connection: duckdb.DuckDBPyConnection, table: Table, months: MonthRange, select: str, *, allow_empty: bool
+    connection: duckdb.DuckDBPyConnection,
+    table: Table,
+    months: MonthRange,
+    select: str,
+    parameters: Mapping[str, Any],
+    *,
+    allow_empty: bool,
 ) -> list[SliceReport]:
     """Replace the rows of ``months`` by those of ``select``; the caller has begun a transaction and ends it.
+
+    ``parameters`` are the values of the ``$name`` parameters in ``select``.
 
     Raises:
         SliceError: the rows break the declaration of the table; says which months and columns, never a value.
     """
-    _verify_columns(connection, table, select)
     name, partition = sql_name(table), f'"{table.partition}"'
-    connection.execute(f"DELETE FROM {name} WHERE {partition} BETWEEN DATE '{months.first}' AND DATE '{months.last}'")
-    inserted = connection.execute(f"INSERT INTO {name} BY NAME {select}").fetchone()
+    try:
+        _verify_columns(connection, table, select, parameters)
+        connection.execute(
+            f"DELETE FROM {name} WHERE {partition} BETWEEN DATE '{months.first}' AND DATE '{months.last}'"
+        )
+        inserted = connection.execute(f"INSERT INTO {name} BY NAME {select}", parameters or None).fetchone()
+    except duckdb.TransactionException:
+        raise
+    except duckdb.Error as error:
+        raise SliceError(
+            without_values(error),
+            where=f"{table.qualified} {months}",
+            remedy="mend the query or its inputs; the stored rows are as they were",
+        ) from None
     counted = _fingerprints(connection, table, months)
     _verify_rows(table, months, inserted[0] if inserted else 0, counted, allow_empty=allow_empty)
     return [_report(table, month, counted.get(month)) for month in months]
@@ -117,8 +139,10 @@ def _names(months: list[Month], shown: int = 12) -> str:
     return names if len(months) <= shown else f"{names} and {len(months) - shown} more months"
 
 
-def _verify_columns(connection: duckdb.DuckDBPyConnection, table: Table, select: str) -> None:
-    offered = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {select}").fetchall()}
+def _verify_columns(
+    connection: duckdb.DuckDBPyConnection, table: Table, select: str, parameters: Mapping[str, Any]
+) -> None:
+    offered = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {select}", parameters or None).fetchall()}
     missing = [name for name in table.column_names if name not in offered]
     unknown = [name for name in offered if name not in table.column_names]
     lossy = [

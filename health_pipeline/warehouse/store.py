@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
 
-from health_pipeline.errors import PipelineError, SliceError, WarehouseError
 from health_pipeline.warehouse.backends import Backend, backend_of
 from health_pipeline.warehouse.declarations import conform, matches, stored_columns
 from health_pipeline.warehouse.replacement import replace_months, slice_reports
 from health_pipeline.warehouse.sessions import Sessions
 from health_pipeline.warehouse.slices import Query
 from health_pipeline.warehouse.streams import spill
+from health_pipeline.warehouse.transactions import retry_conflicts, transaction
 
 if TYPE_CHECKING:
     from health_pipeline.months import MonthRange
@@ -87,10 +86,15 @@ class Warehouse:
             with self.read("compare tables with their declarations") as connection:
                 unknown = [table for table in unknown if not matches(stored_columns(connection, table), table)]
         if unknown:
-            with self.write(f"create {', '.join(table.qualified for table in unknown)}") as connection:
-                with _transaction(connection):
-                    for table in unknown:
-                        conform(connection, table)
+            names = ", ".join(table.qualified for table in unknown)
+            with self.write(f"create {names}") as connection:
+
+                def work() -> None:
+                    with transaction(connection):
+                        for table in unknown:
+                            conform(connection, table)
+
+                retry_conflicts(work, names, self.lock_timeout_seconds)
         self._conforming.update(tables)
 
     def replace(
@@ -118,22 +122,30 @@ class Warehouse:
         """
         if isinstance(rows, Query):
             allow_empty = allow_empty and rows.allow_empty
-        with self.write(f"replace {table.qualified} {months}") as connection:
-            if isinstance(rows, Query):
-                select = f"SELECT * FROM ({_bare(rows.sql)})"
-            else:
-                connection.register(_OFFERED, rows)
-                select = f"SELECT * FROM {_OFFERED}"
-            with _transaction(connection):
-                conform(connection, table)
-                try:
-                    return replace_months(connection, table, months, select, allow_empty=allow_empty)
-                except duckdb.Error as error:
-                    raise SliceError(
-                        _without_values(error),
-                        where=f"{table.qualified} {months}",
-                        remedy="mend the query or its inputs; the stored rows are as they were",
-                    ) from None
+        what = f"{table.qualified} {months}"
+        with self.write(f"replace {what}") as connection:
+            select, parameters = self._offer(connection, rows)
+
+            def work() -> list[SliceReport]:
+                with transaction(connection):
+                    conform(connection, table)
+                    return replace_months(connection, table, months, select, parameters, allow_empty=allow_empty)
+
+            return retry_conflicts(work, what, self.lock_timeout_seconds)
+
+    def _offer(
+        self, connection: duckdb.DuckDBPyConnection, rows: Query | pa.Table | pa.RecordBatchReader
+    ) -> tuple[str, Mapping[str, Any]]:
+        """The rows as a SELECT, with its parameters, that can run again where a conflict asks for another try."""
+        if isinstance(rows, Query):
+            if rows.prepare:
+                rows.prepare(connection)
+            return f"SELECT * FROM ({rows.sql.strip().rstrip(';')}\n)", rows.parameters
+        connection.register(_OFFERED, rows)
+        if isinstance(rows, pa.RecordBatchReader) and self.backend.file is None:
+            connection.execute(f"CREATE TEMP TABLE staged_rows AS FROM {_OFFERED}")
+            return "SELECT * FROM staged_rows", {}
+        return f"SELECT * FROM {_OFFERED}", {}
 
     def fetch(self, sql: str, purpose: str) -> pa.Table:
         """All rows of a SELECT as Arrow; the warehouse is free again when it returns."""
@@ -150,36 +162,3 @@ class Warehouse:
         self.ensure(table)
         with self.read(f"hash {table.qualified} {months}") as connection:
             return slice_reports(connection, table, months)
-
-
-@contextmanager
-def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Commit at the end of the block, roll back when it fails.
-
-    Raises:
-        WarehouseError: DuckDB could not commit.
-    """
-    connection.execute("BEGIN")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException as error:
-        try:
-            connection.execute("ROLLBACK")
-        except duckdb.Error:
-            # A failed COMMIT has ended the transaction itself; closing the connection ends any other.
-            if isinstance(error, PipelineError):
-                raise error from None
-        if isinstance(error, duckdb.Error):
-            raise WarehouseError(_without_values(error), remedy="the stored rows are as they were") from None
-        raise
-
-
-def _bare(sql: str) -> str:
-    """A statement that can stand in parentheses."""
-    return sql.strip().rstrip(";") + "\n"
-
-
-def _without_values(error: duckdb.Error) -> str:
-    """DuckDB's message without quoted values, which may be a patient's."""
-    return f"{type(error).__name__}: " + re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", str(error).split("\nLINE")[0].strip())

@@ -1,0 +1,82 @@
+"""Transactions that end, errors without values of rows, and another try where a database server found a conflict."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import duckdb
+
+from health_pipeline.errors import LockTimeoutError, PipelineError, WarehouseError
+
+Result = TypeVar("Result")
+
+_LONGEST_PAUSE_SECONDS = 1.0
+
+
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commit at the end of the block, roll back when it fails."""
+    connection.execute("BEGIN")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException as error:
+        try:
+            connection.execute("ROLLBACK")
+        except duckdb.TransactionException:
+            # A failed COMMIT has ended the transaction itself.
+            raise error from None
+        raise
+
+
+def retry_conflicts(work: Callable[[], Result], what: str, timeout_seconds: float) -> Result:
+    """Do ``work`` again while it fails because another writer of the same server committed first.
+
+    Args:
+        work: a whole transaction.
+        what: named in errors.
+        timeout_seconds: no new try begins later than this.
+
+    Raises:
+        LockTimeoutError: other writers kept winning.
+        WarehouseError: the work failed for another reason.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    pause = 0.02
+    while True:
+        try:
+            return work()
+        except PipelineError:
+            raise
+        except duckdb.Error as error:
+            if not _is_conflict(error):
+                raise WarehouseError(
+                    without_values(error), where=what, remedy="what was stored before is untouched; see the message"
+                ) from None
+            if time.monotonic() > deadline:
+                raise LockTimeoutError(
+                    f"other writers kept committing first for {timeout_seconds:g} s",
+                    where=what,
+                    remedy="try again, or raise HEALTH_PIPELINE_WAREHOUSE__LOCK_TIMEOUT_SECONDS",
+                ) from None
+        time.sleep(random.uniform(pause / 2, pause))
+        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+def without_values(error: duckdb.Error) -> str:
+    """DuckDB's message without quoted values, which may be a patient's."""
+    text = str(error).split("\nLINE")[0].strip()
+    return f"{type(error).__name__}: " + re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", text)
+
+
+def _is_conflict(error: duckdb.Error) -> bool:
+    """Whether a lost race between committing writers is all that went wrong."""
+    words = ("conflict", "could not serialize", "deadlock detected", "duplicate key value")
+    return isinstance(error, duckdb.TransactionException | duckdb.IOException) and any(
+        word in str(error).lower() for word in words
+    )
