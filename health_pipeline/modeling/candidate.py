@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from health_pipeline import __version__
+from health_pipeline.features import schema_hash
 from health_pipeline.modeling.bundle import Bundle
 from health_pipeline.modeling.calibration import best_f1_threshold, fit_calibration
 from health_pipeline.modeling.dataset import Dataset, read_dataset, snapshot_hash
-from health_pipeline.modeling.encoding import read_inputs
+from health_pipeline.modeling.encoding import Kind, read_inputs
 from health_pipeline.modeling.families import Family, Sample
 from health_pipeline.modeling.families.base import Prepared
 from health_pipeline.modeling.metrics import Estimate, measure_with_intervals
 from health_pipeline.modeling.preprocessing import feature_kinds, learn_features
 from health_pipeline.modeling.profiles import Effort
-from health_pipeline.modeling.schema import feature_schema_hash
 from health_pipeline.modeling.tuning import Tuned, seed_of
 from health_pipeline.modeling.windows import Windows, windows_of
 from health_pipeline.months import Month, month_key
 
 if TYPE_CHECKING:
     from health_pipeline.settings import Settings
-    from health_pipeline.warehouse import Slice, Table, Warehouse
+    from health_pipeline.warehouse import Slice, Warehouse
 
 MIN_VALIDATION_EVENTS = 10
 """Fewest readmissions from which calibration and threshold can be found."""
@@ -49,7 +49,8 @@ class Subject:
         training: rows to fit on.
         validation: rows for early stopping, calibration and threshold.
         holdout: rows to judge on; never fitted on.
-        table: declaration of the feature table.
+        kinds: features a model may see, with their kinds.
+        feature_schema_hash: digest of the feature catalogue.
         snapshot: digest of all three.
     """
 
@@ -58,13 +59,14 @@ class Subject:
     training: Dataset
     validation: Dataset
     holdout: Dataset
-    table: Table
+    kinds: Mapping[str, Kind]
+    feature_schema_hash: str
     snapshot: str
 
     def prepare_for_tuning(self, family: Family, effort: Effort, threads: int) -> Prepared:
         """Data of a trial: training rows of patients who are not in the validation rows, and the validation rows."""
         apart = self.training.where(~np.isin(self.training.patients, self.validation.patients))
-        features = learn_features(apart.rows, feature_kinds(self.table))
+        features = learn_features(apart.rows, self.kinds)
         training = Sample(read_inputs(apart.rows, features), apart.y)
         validation = Sample(read_inputs(self.validation.rows, features), self.validation.y)
         return family.prepare(training, validation, features, effort, threads)
@@ -104,7 +106,16 @@ def read_subject(
     for applies, reason in reasons:
         if applies:
             return Skipped(reason, windows)
-    return Subject(month, windows, training, validation, holdout, features.table, snapshot_hash(rows))
+    return Subject(
+        month=month,
+        windows=windows,
+        training=training,
+        validation=validation,
+        holdout=holdout,
+        kinds=feature_kinds(features.table, settings),
+        feature_schema_hash=schema_hash(settings),
+        snapshot=snapshot_hash(rows),
+    )
 
 
 def fit_candidate(
@@ -112,7 +123,7 @@ def fit_candidate(
 ) -> Candidate:
     """Fit on training, stop, calibrate and choose the threshold on validation, judge on the holdout."""
     seed = seed_of(settings.training.seed, family.name, month_key(subject.month))
-    features = learn_features(subject.training.rows, feature_kinds(subject.table))
+    features = learn_features(subject.training.rows, subject.kinds)
     training = Sample(read_inputs(subject.training.rows, features), subject.training.y)
     validation = Sample(read_inputs(subject.validation.rows, features), subject.validation.y)
     fit = family.prepare(training, validation, features, effort, threads).fit(tuned.parameters, seed)
@@ -156,6 +167,6 @@ def _metadata(subject: Subject, tuned: Tuned, effort: Effort, seed: int, facts: 
         "seed": seed,
         "parameters": dict(tuned.parameters),
         "fit": dict(facts),
-        "feature_schema_hash": feature_schema_hash(subject.table),
+        "feature_schema_hash": subject.feature_schema_hash,
         "code_version": __version__,
     }

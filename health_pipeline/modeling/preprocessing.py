@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from health_pipeline.features import FEATURES, model_features
 from health_pipeline.modeling.encoding import NULL, Encoding, Feature, Inputs, Kind
+from health_pipeline.settings import Settings
 from health_pipeline.warehouse.tables import Table
 
 IDENTIFIERS = ("month", "encounter_id", "patient_key", "discharged_at")
@@ -22,16 +24,22 @@ _SKEW = 1.0
 _FEWEST_KNOT_VALUES = 12
 
 
-def feature_kinds(table: Table) -> dict[str, Kind]:
-    """Kind of each feature of a declared feature table: VARCHAR is categorical, BOOLEAN boolean, the rest numeric."""
+def feature_kinds(table: Table, settings: Settings) -> dict[str, Kind]:
+    """Kind of each feature that the settings let a model see.
+
+    Args:
+        table: declared feature table: VARCHAR is categorical, BOOLEAN boolean, the rest numeric.
+        settings: may keep groups of the catalogue, such as demographics, from models.
+    """
+    kept_away = {feature.name for feature in FEATURES} - {feature.name for feature in model_features(settings)}
     return {
         column.name: _KINDS.get(column.type.upper(), "numeric")
         for column in table.columns
-        if column.name not in IDENTIFIERS
+        if column.name not in IDENTIFIERS and column.name not in kept_away
     }
 
 
-def learn_features(rows: pa.Table, kinds: dict[str, Kind]) -> tuple[Feature, ...]:
+def learn_features(rows: pa.Table, kinds: Mapping[str, Kind]) -> tuple[Feature, ...]:
     """Features with what the training rows say of them; columns that never hold a value are left out.
 
     Args:

@@ -64,7 +64,7 @@ def train_months(
     rows = []
     for month, outcome in zip(months, in_order(trainer.candidate(parameters, plan), months, plan), strict=True):
         rows.append(trainer.record(month, outcome, parameters, clock))
-        log(f"{family} {month:%Y-%m}: {rows[-1]['model_id'] or rows[-1]['reason']}")
+        log(f"{family} {month:%Y-%m}: {rows[-1].get('model_id') or rows[-1]['reason']}")
     return arrow_rows(model_table(family), rows)
 
 

@@ -105,7 +105,7 @@ class PreparedXGBoost:
         import xgboost as xgb
 
         history: dict[str, dict[str, list[float]]] = {}
-        callbacks: list[Any] = [xgb.callback.EarlyStopping(self.effort.patience, save_best=False)]
+        callbacks: list[Any] = [xgb.callback.EarlyStopping(rounds=self.effort.patience, save_best=False)]
         if observer is not None:
             callbacks.append(_reporting(observer))
         booster = xgb.train(
