@@ -252,7 +252,13 @@ class DeploymentSettings(Section):
 class NotifySettings(Section):
     """Alerts."""
 
-    urls: tuple[str, ...] = Field((), description="Apprise addresses every alert goes to")
+    urls: tuple[SecretStr, ...] = Field((), description="Apprise addresses every alert goes to")
+    warning_urls: tuple[SecretStr, ...] = Field((), description="addresses of warnings and of what is critical")
+    critical_urls: tuple[SecretStr, ...] = Field((), description="addresses of what is critical only (a pager)")
+    attempts: PositiveCount = Field(8, description="deliveries tried before an alert is given up and shown as failed")
+    retry_seconds: float = Field(30.0, gt=0, description="wait after the first failed delivery; doubles each time")
+    timeout_seconds: float = Field(10.0, gt=0, description="longest wait for a channel to answer")
+    ui_url: str | None = Field(None, description="address of the Dagster UI, for links in alerts")
 
 
 class Settings(BaseSettings):

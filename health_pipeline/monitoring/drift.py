@@ -195,6 +195,7 @@ def _summaries(rows: Sequence[Row], months: MonthRange) -> list[Row]:
                 "alarm_threshold": 0.0,
                 "status": status,
                 "reference": "none",
+                "reference_n": 0,
             }
         )
     return result

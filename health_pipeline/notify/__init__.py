@@ -1,1 +1,19 @@
-"""Alerts to people."""
+"""Alerts: texts, channels, and an outbox that sends each event once."""
+
+from health_pipeline.notify import templates
+from health_pipeline.notify.alert import Alert, event_id
+from health_pipeline.notify.delivery import Outcome, flush, outbox_of, send, undelivered
+from health_pipeline.notify.outbox import Delivery, Outbox
+
+__all__ = [
+    "Alert",
+    "Delivery",
+    "Outbox",
+    "Outcome",
+    "event_id",
+    "flush",
+    "outbox_of",
+    "send",
+    "templates",
+    "undelivered",
+]

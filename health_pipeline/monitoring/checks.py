@@ -1,0 +1,205 @@
+"""Checks of the monitoring tables. Missing rows fail: no data is never "no drift".
+
+WARN: look at it when there is time; significant, but too small to act on alone. ERROR: somebody has to act; beyond
+chance and large enough to harm the model, or monitoring itself has nothing to judge from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from health_pipeline.monitoring.statuses import JUDGED_METRICS, rows_of, worst
+from health_pipeline.monitoring.tables import DRIFT, PERFORMANCE
+from health_pipeline.months import Month, MonthRange, shift
+from health_pipeline.verdicts import Check, Verdict
+
+if TYPE_CHECKING:
+    from health_pipeline.settings import Settings
+    from health_pipeline.warehouse import Warehouse
+    from health_pipeline.warehouse.tables import Table
+
+Rows = Sequence[dict[str, Any]]
+Judge = Callable[[Month, Rows], Verdict]
+_SHOWN = 10
+
+
+def _by_month(
+    warehouse: Warehouse, months: MonthRange, settings: Settings, table: Table, judge: Judge
+) -> list[Verdict]:  # noqa: ARG001
+    rows = rows_of(warehouse, table, months)
+    return [judge(month, [row for row in rows if row["month"] == month]) for month in months]
+
+
+def _nothing(month: Month, what: str) -> Verdict:
+    return Verdict(month, passed=False, summary=f"no data: {what}", severity="ERROR", numbers={"status": "no_data"})
+
+
+def _verdict(month: Month, rows: Rows, what: str, name: Callable[[dict[str, Any]], str]) -> Verdict:
+    """From the worst status of the rows."""
+    status = worst(row["status"] for row in rows)
+    beyond = [row for row in rows if row["status"] == status]
+    names = list(dict.fromkeys(name(row) for row in beyond))
+    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    summary = f"{what}: ok" if status == "ok" else f"{what}: {status} in {shown}"
+    return Verdict(
+        month,
+        passed=status == "ok",
+        summary=summary,
+        severity="WARN" if status == "warning" else "ERROR",
+        numbers={
+            "status": status,
+            "alarms": sum(row["status"] == "alarm" for row in rows),
+            "warnings": sum(row["status"] == "warning" for row in rows),
+            "numbers_judged": len(rows),
+        },
+    )
+
+
+def _features(month: Month, rows: Rows) -> Verdict:
+    judged = [row for row in rows if row["subject_kind"] == "feature" and row["reference"] == "training_window"]
+    known = [row for row in judged if row["status"] != "no_data"]
+    if not known:
+        return _nothing(month, "no feature could be compared with the champion's training window")
+    return _verdict(month, known, "features", lambda row: row["subject"])
+
+
+def _scores(month: Month, rows: Rows) -> Verdict:
+    judged = [row for row in rows if row["subject_kind"] in {"score", "prediction"}]
+    if not judged:
+        return _nothing(month, "the champion's scores were not compared")
+    return _verdict(month, judged, "scores", lambda row: f"{row['subject']} ({row['metric']})")
+
+
+def _volume(month: Month, rows: Rows) -> Verdict:
+    judged = [row for row in rows if row["subject_kind"] == "volume"]
+    if not judged:
+        return _nothing(month, "discharges were not counted")
+    return _verdict(month, judged, "volume", lambda row: f"{row['subject']} ({row['value'] or 0:+.1%})")
+
+
+def _measured(rows: Rows, kind: str) -> list[dict[str, Any]]:
+    return [
+        row
+        for row in rows
+        if row["model_role"] == "champion"
+        and row["kind"] == kind
+        and row["segment"] == "all"
+        and row["metric"] in JUDGED_METRICS
+    ]
+
+
+def _name(row: dict[str, Any]) -> str:
+    value = "unknown" if row["value"] is None else f"{row['value']:.3f}"
+    return f"{row['metric']} {value} over {row['window_months']} months"
+
+
+def _estimated(month: Month, rows: Rows) -> Verdict:
+    judged = _measured(rows, "estimated")
+    if not judged:
+        return _nothing(month, "the champion's performance was not estimated")
+    return _verdict(month, judged, "estimated performance", _name)
+
+
+def _reconciled(month: Month, rows: Rows) -> Verdict:
+    judged = _measured(rows, "reconciliation")
+    if not judged:
+        if _measured(rows, "realised"):
+            return _nothing(month, "outcomes have matured, but the estimate was not reconciled")
+        return Verdict(month, passed=True, summary="not matured: nothing to reconcile yet", severity="WARN")
+    return _verdict(month, judged, "estimated against realised", _name)
+
+
+def _subgroups(month: Month, rows: Rows) -> Verdict:
+    judged = [
+        row
+        for row in rows
+        if row["model_role"] == "champion"
+        and row["segment"] != "all"
+        and row["status"] != "no_data"
+        and row["metric"] in JUDGED_METRICS
+    ]
+    if not judged:
+        return Verdict(month, passed=False, summary="no subgroup is large enough to be judged", severity="WARN")
+    return _verdict(month, judged, "subgroups", lambda row: f"{row['segment']} {_name(row)}")
+
+
+def _realised(warehouse: Warehouse, months: MonthRange, settings: Settings) -> list[Verdict]:
+    rows = rows_of(warehouse, PERFORMANCE, months)
+    newest = _newest_prediction(warehouse)
+    window = settings.monitoring.performance_window
+
+    def judge(month: Month) -> Verdict:
+        measured = [row for row in _measured(rows, "realised") if row["month"] == month]
+        judged = [row for row in measured if row["window_months"] in {1, window} and row["status"] != "no_data"]
+        if judged:
+            return _verdict(month, judged, "realised performance", _name)
+        if measured:
+            return _nothing(month, "outcomes have matured, but no measure could be judged")
+        if newest is not None and newest < shift(month, 2):
+            return Verdict(month, passed=True, summary="not matured: the outcome of the month is still open")
+        return _nothing(month, "the outcome is due, but realised performance was not computed")
+
+    return [judge(month) for month in months]
+
+
+def _newest_prediction(warehouse: Warehouse) -> Month | None:
+    from health_pipeline.modeling.tables import PREDICTIONS
+
+    warehouse.ensure(PREDICTIONS)
+    with warehouse.read("newest prediction") as connection:
+        found = connection.execute(f"SELECT max(month) FROM {PREDICTIONS.qualified}").fetchone()
+    return found[0] if found else None
+
+
+CHECKS = (
+    Check(
+        "features_resemble_training",
+        DRIFT.qualified,
+        "Features against the champion's training window. ERROR: a shift beyond chance and large enough (PSI, null rate, "
+        "unseen categories) to mislead the model, or nothing to compare. WARN: significant after Benjamini-Hochberg, but small.",
+        partial(_by_month, table=DRIFT, judge=_features),
+    ),
+    Check(
+        "scores_resemble_reference",
+        DRIFT.qualified,
+        "The champion's scores and labels against its reference scores. ERROR: the risk of the whole population moved, "
+        "or nothing to compare. WARN: a significant, small shift.",
+        partial(_by_month, table=DRIFT, judge=_scores),
+    ),
+    Check(
+        "volume_is_usual",
+        DRIFT.qualified,
+        "Discharges against the year before. ERROR: outside the 99.9 % prediction interval (an extract is incomplete or doubled). "
+        "WARN: outside the 99 % interval.",
+        partial(_by_month, table=DRIFT, judge=_volume),
+    ),
+    Check(
+        "estimated_performance_holds",
+        PERFORMANCE.qualified,
+        "Performance estimated without labels. ERROR: the champion is expected to lose what its holdout promised, beyond chance "
+        "and by a relevant amount, or no estimate. WARN: a smaller loss.",
+        partial(_by_month, table=PERFORMANCE, judge=_estimated),
+    ),
+    Check(
+        "realised_performance_holds",
+        PERFORMANCE.qualified,
+        "Performance on matured outcomes, the month alone and the rolling window. ERROR: discrimination or calibration lost beyond "
+        "chance and by a relevant amount, or the outcome is due and was not measured. WARN: a smaller loss.",
+        _realised,
+    ),
+    Check(
+        "estimate_matches_outcome",
+        PERFORMANCE.qualified,
+        "Estimated against realised performance. WARN: the outcome left the interval of the estimate, so the relation between "
+        "features and outcome may have changed. ERROR: the reconciliation is missing.",
+        partial(_by_month, table=PERFORMANCE, judge=_reconciled),
+    ),
+    Check(
+        "subgroups_hold",
+        PERFORMANCE.qualified,
+        "Discrimination and calibration of patient groups. WARN only: many groups are judged at once; the gates decide.",
+        partial(_by_month, table=PERFORMANCE, judge=_subgroups),
+    ),
+)

@@ -1,0 +1,141 @@
+"""Where alerts go: a JSON log always, and the Apprise addresses of the settings by severity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+import structlog
+
+from health_pipeline.errors import SettingsError
+from health_pipeline.notify.alert import SEVERITIES, Alert, Severity
+
+if TYPE_CHECKING:
+    from health_pipeline.settings import NotifySettings, Settings
+
+_log = structlog.get_logger(__name__)
+
+
+class DeliveryError(Exception):
+    """A channel did not take the alert; the text holds no secret."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One receiver.
+
+    Attributes:
+        name: stable and without secrets; identifies the channel in the outbox.
+        least: smallest severity it gets.
+        deliver: hands the alert over or raises :class:`DeliveryError`.
+    """
+
+    name: str
+    least: Severity
+    deliver: Callable[[Alert], None]
+
+    def wants(self, alert: Alert) -> bool:
+        """Whether the alert is severe enough for this channel."""
+        return SEVERITIES.index(alert.severity) >= SEVERITIES.index(self.least)
+
+
+def channels_of(settings: Settings) -> list[Channel]:
+    """All channels of the settings, the JSON log first.
+
+    Raises:
+        SettingsError: an address is none that Apprise knows (the address itself is not shown: it may hold a password).
+    """
+    found = [Channel("log", "info", lambda alert: _write_log(settings.home / "logs" / "alerts.jsonl", alert))]
+    groups: tuple[tuple[Severity, str], ...] = (
+        ("info", "urls"),
+        ("warning", "warning_urls"),
+        ("critical", "critical_urls"),
+    )
+    for least, setting in groups:
+        for position, secret in enumerate(getattr(settings.notify, setting)):
+            found.append(_apprise(secret.get_secret_value(), least, f"notify.{setting}[{position}]", settings.notify))
+    return found
+
+
+def _write_log(path: Path, alert: Alert) -> None:
+    line = json.dumps(
+        {
+            "event": "alert",
+            "event_id": alert.event_id,
+            "kind": alert.kind,
+            "severity": alert.severity,
+            "title": alert.title,
+            "body": alert.body,
+            "partition": alert.partition,
+            "links": dict(alert.links),
+        },
+        ensure_ascii=False,
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(handle, line.encode() + b"\n")
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise DeliveryError(f"the alert log cannot be written: {error.strerror}") from None
+    level = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}[alert.severity]
+    _log.log(level, "alert", event_id=alert.event_id, kind=alert.kind, title=alert.title, partition=alert.partition)
+
+
+def _apprise(url: str, least: Severity, setting: str, settings: NotifySettings) -> Channel:
+    import apprise
+
+    server = apprise.Apprise.instantiate(_with_timeouts(url, settings.timeout_seconds), asset=_asset())
+    if server is None:
+        raise SettingsError(
+            "an alert address is not one that Apprise knows",
+            where=setting,
+            remedy="see https://github.com/caronc/apprise/wiki for the form of addresses",
+        )
+    digest = hashlib.blake2b(url.encode(), digest_size=6).hexdigest()
+    scheme = urlsplit(url).scheme
+
+    def deliver(alert: Alert) -> None:
+        kinds = {"info": "info", "warning": "warning", "critical": "failure"}
+        with apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as captured:
+            taken = server.notify(
+                body=alert.text, title=alert.title, notify_type=kinds[alert.severity], body_format="text"
+            )
+            said = captured.getvalue()
+        if not taken:
+            raise DeliveryError(_without_secrets(said, url) or "the channel did not take the alert")
+
+    return Channel(f"{scheme}:{digest}", least, deliver)
+
+
+def _asset() -> object:
+    import apprise
+
+    return apprise.AppriseAsset(app_id="health-pipeline", app_desc="health-pipeline", secure_logging=True)
+
+
+def _with_timeouts(url: str, seconds: float) -> str:
+    parts = urlsplit(url)
+    if {"rto", "cto"} & {name for name, _ in parse_qsl(parts.query)}:
+        return url
+    query = "&".join(filter(None, (parts.query, f"rto={seconds}&cto={seconds}")))
+    return urlunsplit(parts._replace(query=query))
+
+
+def _without_secrets(text: str, url: str) -> str:
+    """What the channel said, on one line, without user, password, token or query of its address."""
+    parts = urlsplit(url)
+    secrets = {parts.username, parts.password, *parts.path.split("/"), *(value for _, value in parse_qsl(parts.query))}
+    line = " ".join(text.split())
+    for secret in sorted((item for item in secrets if item and len(item) > 2), key=len, reverse=True):
+        line = line.replace(secret, "...")
+    return line[:300]

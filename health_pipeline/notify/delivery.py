@@ -1,0 +1,94 @@
+"""Sending: into the outbox first, then to every channel that wants the alert."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from health_pipeline.clock import Clock, system_clock
+from health_pipeline.notify.channels import Channel, DeliveryError, channels_of
+from health_pipeline.notify.outbox import Delivery, Outbox
+
+if TYPE_CHECKING:
+    from health_pipeline.notify.alert import Alert
+    from health_pipeline.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a round of deliveries achieved.
+
+    Attributes:
+        is_new: whether the event had not been sent before (always true for :func:`flush`).
+        sent: deliveries that were taken.
+        waiting: deliveries that will be tried again.
+        failed: deliveries that were given up in this round.
+    """
+
+    is_new: bool
+    sent: int = 0
+    waiting: int = 0
+    failed: int = 0
+
+
+def outbox_of(settings: Settings) -> Outbox:
+    """The outbox in the home."""
+    return Outbox(settings.home / "notify" / "outbox.sqlite")
+
+
+def send(alert: Alert, settings: Settings, clock: Clock = system_clock) -> Outcome:
+    """Send an alert exactly once to every channel that wants it; what a channel refuses is retried later.
+
+    Alerts of earlier calls that are due again go out too. A channel that refuses is no error of the caller: it shows in
+    :func:`undelivered`, in the log and in the outcome.
+
+    Raises:
+        SettingsError: an address is none that Apprise knows.
+    """
+    channels = channels_of(settings)
+    is_new = outbox_of(settings).add(alert, [channel.name for channel in channels if channel.wants(alert)], clock())
+    if not is_new:
+        return Outcome(is_new=False)
+    found = _deliver(channels, settings, clock)
+    return Outcome(True, found.sent, found.waiting, found.failed)
+
+
+def flush(settings: Settings, clock: Clock = system_clock) -> Outcome:
+    """Try what is due: call it from a schedule or sensor, so that refused alerts arrive without a new one."""
+    return _deliver(channels_of(settings), settings, clock)
+
+
+def undelivered(settings: Settings) -> list[Delivery]:
+    """Deliveries that wait for another try or were given up."""
+    return outbox_of(settings).deliveries("pending", "sending", "failed")
+
+
+def _deliver(channels: list[Channel], settings: Settings, clock: Clock) -> Outcome:
+    outbox = outbox_of(settings)
+    by_name = {channel.name: channel for channel in channels}
+    wait = dt.timedelta(seconds=settings.notify.retry_seconds)
+    counts = {"sent": 0, "pending": 0, "failed": 0}
+    while (delivery := outbox.claim(list(by_name), clock())) is not None:
+        try:
+            by_name[delivery.channel].deliver(delivery.alert)
+        except DeliveryError as error:
+            state = outbox.refused(delivery, str(error), clock(), settings.notify.attempts, wait)
+            _log.log(
+                40 if state == "failed" else 30,
+                "alert.refused",
+                event_id=delivery.alert.event_id,
+                channel=delivery.channel,
+                attempts=delivery.attempts,
+                given_up=state == "failed",
+                reason=str(error),
+            )
+        else:
+            outbox.sent(delivery, clock())
+            state = "sent"
+        counts[state] += 1
+    return Outcome(True, counts["sent"], counts["pending"], counts["failed"])

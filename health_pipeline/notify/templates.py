@@ -1,0 +1,151 @@
+"""Every text the pipeline sends, in one place. Each function turns the facts of an event into an alert."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from health_pipeline.notify.alert import Alert, Severity, event_id
+
+Links = tuple[tuple[str, str], ...]
+
+
+def check_failed(
+    *, check: str, asset: str, partition: str | None, severity: str, summary: str, evaluation: str, links: Links = ()
+) -> Alert:
+    """A check said no.
+
+    Args:
+        check: its name.
+        asset: guarded asset, ``schema/name``.
+        partition: month.
+        severity: ``WARN`` or ``ERROR``.
+        summary: what the check said.
+        evaluation: id of the evaluation event: one alert for each.
+        links: title and address.
+    """
+    is_error = severity.upper() == "ERROR"
+    return Alert(
+        event_id("check_failed", asset, check, partition, evaluation),
+        "critical" if is_error else "warning",
+        f"{'Check failed' if is_error else 'Check warns'}: {check} on {asset}{_of(partition)}",
+        summary,
+        "check_failed",
+        partition,
+        links,
+    )
+
+
+def run_failed(
+    *, run_id: str, job: str, partition: str | None, step: str | None, error: str, links: Links = ()
+) -> Alert:
+    """A run ended in failure."""
+    where = f" at {step}" if step else ""
+    return Alert(
+        event_id("run_failed", run_id),
+        "critical",
+        f"Run failed: {job}{_of(partition)}",
+        f"Run {run_id} failed{where}: {error}\nNothing of the failed step was stored; run the month again once the cause is mended.",
+        "run_failed",
+        partition,
+        links,
+    )
+
+
+def sensor_failed(*, sensor: str, tick: str, error: str, links: Links = ()) -> Alert:
+    """A sensor could not do its work: what it watches over is unwatched until it recovers."""
+    return Alert(
+        event_id("sensor_failed", sensor, tick),
+        "critical",
+        f"Sensor failed: {sensor}",
+        error,
+        "sensor_failed",
+        None,
+        links,
+    )
+
+
+def gate_near_miss(*, month: str, model_id: str, criteria: Sequence[str], links: Links = ()) -> Alert:
+    """A candidate passed or failed a gate by a hair."""
+    return Alert(
+        event_id("gate_near_miss", month, model_id, *criteria),
+        "warning",
+        f"Gate near miss{_of(month)}: {model_id}",
+        "Within a tenth of the threshold: " + ", ".join(criteria),
+        "gate_near_miss",
+        month,
+        links,
+    )
+
+
+def decision(
+    *, month: str, decision: str, model_id: str | None, reason: str, next_training: str | None, links: Links = ()
+) -> Alert:
+    """The champion of a month was decided (deploy, refresh, skip)."""
+    severity: Severity = "warning" if model_id is None else "info"
+    again = f"\nNext training: {next_training}" if next_training else ""
+    return Alert(
+        event_id("decision", month, decision, model_id, reason),
+        severity,
+        f"{decision}{_of(month)}: {model_id or 'no model in force'}",
+        reason + again,
+        "decision",
+        month,
+        links,
+    )
+
+
+def retrain_requested(*, month: str, reason: str, links: Links = ()) -> Alert:
+    """Drift asked for a new model."""
+    return Alert(
+        event_id("retrain_requested", month, reason),
+        "warning",
+        f"Retrain requested{_of(month)}",
+        reason,
+        "retrain_requested",
+        month,
+        links,
+    )
+
+
+def deployed(*, month: str, release: str, target: str, links: Links = ()) -> Alert:
+    """A release serves."""
+    return Alert(
+        event_id("deployed", month, release, target),
+        "info",
+        f"Deployed to {target}{_of(month)}: {release}",
+        "The release passed its tests, rollout and verification, and serves all traffic.",
+        "deployed",
+        month,
+        links,
+    )
+
+
+def rolled_back(*, month: str, release: str, restored: str | None, reason: str, links: Links = ()) -> Alert:
+    """A release was taken back."""
+    now = f"{restored} serves again." if restored else "No former release exists: nothing serves."
+    return Alert(
+        event_id("rolled_back", month, release, reason),
+        "critical",
+        f"Rolled back{_of(month)}: {release}",
+        f"{reason}\n{now}",
+        "rolled_back",
+        month,
+        links,
+    )
+
+
+def deployment_failed(*, month: str, release: str, step: str, reason: str, links: Links = ()) -> Alert:
+    """A release never came to serve; the former one still does."""
+    return Alert(
+        event_id("deployment_failed", month, release, step, reason),
+        "critical",
+        f"Deployment failed at {step}{_of(month)}: {release}",
+        f"{reason}\nThe former release keeps serving.",
+        "deployment_failed",
+        month,
+        links,
+    )
+
+
+def _of(month: str | None) -> str:
+    return f" ({month[:7]})" if month else ""
