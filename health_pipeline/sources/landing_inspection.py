@@ -99,18 +99,20 @@ def _parse(binary: IO[bytes], file: LandedFile) -> tuple[list[str], int]:
     stream = cast("IO[bytes]", gzip.GzipFile(fileobj=binary)) if file.kind == "csv.gz" else binary
     line = 1
     try:
-        rows = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), strict=True)
-        header = next(rows, [])
-        if not header:
-            raise FileFaultError("is empty")
-        count = 0
-        for fields in rows:
-            line = rows.line_num
-            if fields and len(fields) != len(header):
-                raise FileFaultError(
-                    f"line {line} has {len(fields)} fields, the header has {len(header)}: it is cut off or badly quoted"
-                )
-            count += bool(fields)
+        with stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+            rows = csv.reader(text, strict=True)
+            header = next(rows, [])
+            if not header:
+                raise FileFaultError("is empty")
+            count = 0
+            for fields in rows:
+                line = rows.line_num
+                if fields and len(fields) != len(header):
+                    raise FileFaultError(
+                        f"line {line} has {len(fields)} fields, the header has {len(header)}: "
+                        "it is cut off or badly quoted"
+                    )
+                count += bool(fields)
     except csv.Error:
         raise FileFaultError(f"is badly quoted after line {line}", "write CSV by RFC 4180") from None
     except UnicodeDecodeError:

@@ -125,7 +125,9 @@ class Tables:
     def replace(self, table: Table, months: MonthRange, query: Query) -> None:
         if query.prepare:
             query.prepare(self.connection)
-        self.connection.execute(f"DELETE FROM {table.qualified} WHERE month BETWEEN '{months.first}' AND '{months.last}'")
+        self.connection.execute(
+            f"DELETE FROM {table.qualified} WHERE month BETWEEN '{months.first}' AND '{months.last}'"
+        )
         self.connection.execute(f"INSERT INTO {table.qualified} BY NAME {query.sql}", dict(query.parameters))
         keys = ", ".join(f'"{name}"' for name in ("month", *table.key))
         twice = self.connection.execute(
