@@ -19,6 +19,7 @@ def instance_folder(settings: Settings) -> Path:
     config = folder / "dagster.yaml"
     if not config.exists():
         config.write_text(files("health_pipeline.defs").joinpath("dagster.yaml").read_text())
+    os.environ["DAGSTER_HOME"] = str(folder)  # dagster.yaml refers to it, and so do the processes of UI and daemon
     return folder
 
 
