@@ -5,16 +5,22 @@ from __future__ import annotations
 import duckdb
 
 from health_pipeline.errors import WarehouseError
+from health_pipeline.warehouse.extensions import quote
 from health_pipeline.warehouse.replacement import normal_type, sql_name
 from health_pipeline.warehouse.tables import Column, Table
 
 
 def stored_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> dict[str, str]:
     """Column names and types in storage; empty when the table does not exist."""
+    # No statement parameters here: binding them makes DuckDB import pandas.
     rows = connection.execute(
-        "SELECT column_name, data_type FROM duckdb_columns() "
-        "WHERE database_name = current_database() AND schema_name = ? AND table_name = ? ORDER BY column_index",
-        [table.schema, table.name],
+        f"""
+        SELECT column_name, data_type
+        FROM duckdb_columns()
+        WHERE database_name = current_database()
+            AND schema_name = {quote(table.schema)} AND table_name = {quote(table.name)}
+        ORDER BY column_index
+        """
     ).fetchall()
     return dict(rows)
 

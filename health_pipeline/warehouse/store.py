@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pyarrow as pa
 
 from health_pipeline.warehouse.backends import Backend, backend_of
 from health_pipeline.warehouse.declarations import conform, matches, stored_columns
 from health_pipeline.warehouse.replacement import replace_months, slice_reports
 from health_pipeline.warehouse.sessions import Sessions
 from health_pipeline.warehouse.slices import Query
-from health_pipeline.warehouse.streams import spill
 from health_pipeline.warehouse.transactions import retry_conflicts, transaction
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from health_pipeline.months import MonthRange
     from health_pipeline.settings import Settings
     from health_pipeline.warehouse.slices import SliceReport
@@ -142,7 +142,7 @@ class Warehouse:
                 rows.prepare(connection)
             return f"SELECT * FROM ({rows.sql.strip().rstrip(';')}\n)", rows.parameters
         connection.register(_OFFERED, rows)
-        if isinstance(rows, pa.RecordBatchReader) and self.backend.file is None:
+        if self.backend.file is None and not hasattr(rows, "num_rows"):  # a stream can be read only once
             connection.execute(f"CREATE TEMP TABLE staged_rows AS FROM {_OFFERED}")
             return "SELECT * FROM staged_rows", {}
         return f"SELECT * FROM {_OFFERED}", {}
@@ -154,6 +154,8 @@ class Warehouse:
 
     def stream(self, sql: str, purpose: str) -> pa.RecordBatchReader:
         """The rows of a SELECT in batches, from a spill file: neither lock nor memory is held while they are used."""
+        from health_pipeline.warehouse.streams import spill
+
         with self.read(purpose) as connection:
             return spill(connection, sql, self.backend.spill)
 

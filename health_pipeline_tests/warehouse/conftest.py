@@ -35,7 +35,7 @@ def visits(first: str, months: int = 1, *, rows: int = 5, cost: float = 1.0) -> 
     """``rows`` visits in each of some months; ``cost`` tells generations apart."""
     return Query(
         f"""
-        SELECT {cost} * i AS cost, i % 2 = 0 AS planned, m::DATE AS month, 'v' || i AS visit_id,
+        SELECT {cost}::DOUBLE * i AS cost, i % 2 = 0 AS planned, m::DATE AS month, 'v' || i AS visit_id,
             m + to_minutes(i::INT) AS seen_at
         FROM range({rows}) AS v(i),
             range(DATE '{first}-01', DATE '{first}-01' + INTERVAL {months} MONTH, INTERVAL 1 MONTH) AS r(m)
