@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from health_pipeline.months import MonthRange
 from health_pipeline.warehouse.slices import Query, Slice
@@ -126,8 +127,11 @@ class Hospital:
                     full[column] = moment(full[column])
             values.append([full.get(name) for name in names])
         if values:
-            marks = ", ".join("?" for _ in names)
-            self.connection.executemany(f"INSERT INTO silver.{table} VALUES ({marks})", values)
+            # Typed by DuckDB when inserted; far faster than row by row.
+            offered = pa.table(dict(zip(names, map(list, zip(*values, strict=True)), strict=True)))
+            self.connection.register("offered", offered)
+            self.connection.execute(f"INSERT INTO silver.{table} SELECT * FROM offered")
+            self.connection.unregister("offered")
 
     def slices(self, months: MonthRange, before: int = 24, after: int = 1) -> dict[str, Slice]:
         """Slices of the four tables around the months."""

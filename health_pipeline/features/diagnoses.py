@@ -133,16 +133,17 @@ _FEATURES = (
 
 
 def _ctes(inputs: Inputs) -> dict[str, str]:
-    prefixes = ", ".join(
-        f"({literal(system)}, {literal(prefix)}, {literal(index)}, {1 << item.bit}::UBIGINT)"
+    # A list of prefixes travels as one text: thousands of literals would cost more than the query itself.
+    masks = ", ".join(
+        f"({literal(system)}, {literal(index)}, {1 << item.bit}::UBIGINT, {literal(prefixes)})"
         for index in _INDEXES
         for item in comorbidities(index)
-        for system, prefix in item.prefixes
+        for system, prefixes in _by_system(item.prefixes)
     )
     groups = ", ".join(
-        f"({literal(system)}, {literal(prefix)}, {order}, {literal(group)})"
+        f"({literal(system)}, {order}, {literal(group)}, {literal(prefixes)})"
         for order, (group, members) in enumerate(diagnosis_groups())
-        for system, prefix in members
+        for system, prefixes in _by_system(members)
     )
     return {
         # One row per distinct code: the lists are matched to thousands of codes, not to millions of events.
@@ -158,12 +159,18 @@ def _ctes(inputs: Inputs) -> dict[str, str]:
         bit_or(l.mask) FILTER (l.list = 'charlson') AS charlson,
         bit_or(l.mask) FILTER (l.list = 'elixhauser') AS elixhauser
     FROM icd_prefix AS x
-    JOIN (VALUES {prefixes}) AS l (code_system, prefix, list, mask) USING (code_system, prefix)
+    JOIN (
+        SELECT code_system, list, mask, unnest(string_split(prefixes, ' ')) AS prefix
+        FROM (VALUES {masks}) AS v (code_system, list, mask, prefixes)
+    ) AS l USING (code_system, prefix)
     GROUP BY x.code_system, x.code""",
         "icd_group": f"""
     SELECT x.code_system, x.code, arg_max(l.clinical_group, l.place) AS clinical_group
     FROM icd_prefix AS x
-    JOIN (VALUES {groups}) AS l (code_system, prefix, place, clinical_group) USING (code_system, prefix)
+    JOIN (
+        SELECT code_system, place, clinical_group, unnest(string_split(prefixes, ' ')) AS prefix
+        FROM (VALUES {groups}) AS v (code_system, place, clinical_group, prefixes)
+    ) AS l USING (code_system, prefix)
     GROUP BY x.code_system, x.code""",
         "icd_meaning": """
     SELECT c.code_system, c.code, left(c.icd, 3) AS category, coalesce(g.clinical_group, 'other') AS clinical_group,
@@ -190,6 +197,13 @@ def _ctes(inputs: Inputs) -> dict[str, str]:
     )
     GROUP BY stay_id""",
     }
+
+
+def _by_system(prefixes: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
+    systems: dict[str, list[str]] = {}
+    for system, prefix in prefixes:
+        systems.setdefault(system, []).append(prefix)
+    return [(system, " ".join(members)) for system, members in systems.items()]
 
 
 PART = Part(_FEATURES, _ctes, ("diagnosis",))

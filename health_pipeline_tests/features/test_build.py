@@ -6,6 +6,7 @@ from health_pipeline.features import FEATURE_TABLE, features_query
 from health_pipeline.months import MonthRange
 from health_pipeline.settings import Settings
 from health_pipeline_tests.cohort.test_labels import stay
+from health_pipeline_tests.histories import random_hospital
 from health_pipeline_tests.silver import Hospital
 
 JANUARY = MonthRange.of("2022-01")
@@ -30,3 +31,32 @@ def test_a_stay_without_any_other_source_still_has_its_row() -> None:
     assert row["diagnosis_count"] is None
     assert row["payer_coverage_ratio"] is None
     assert row["lace_index"] == 4 + 3
+
+
+def test_a_range_gives_what_its_months_give_one_by_one() -> None:
+    hospital = random_hospital(seed=5)
+    months = MonthRange.of("2021-11", "2022-05")
+
+    whole = features(hospital, months)
+    single = [row for month in months for row in features(hospital, MonthRange(month, month))]
+
+    assert len(whole) > 30
+    assert whole == single
+
+
+def test_a_wider_slice_and_an_older_history_change_nothing() -> None:
+    hospital = random_hospital(seed=6, days=400)
+    month = MonthRange.of("2022-06")
+    before = features(hospital, month)
+    assert before
+    hospital.connection.execute(
+        "INSERT INTO silver.admissions SELECT * REPLACE (admitted_at - INTERVAL 13 MONTH AS admitted_at,"
+        " discharged_at - INTERVAL 13 MONTH AS discharged_at, 'old-' || encounter_id AS encounter_id,"
+        " (month - INTERVAL 13 MONTH)::DATE AS month) FROM silver.admissions WHERE month = DATE '2022-06-01'"
+    )
+    hospital.connection.execute(
+        "INSERT INTO silver.clinical_events SELECT * REPLACE (recorded_at - INTERVAL 13 MONTH AS recorded_at,"
+        " time - INTERVAL 13 MONTH AS time, (month - INTERVAL 13 MONTH)::DATE AS month)"
+        " FROM silver.clinical_events WHERE month = DATE '2022-06-01'"
+    )
+    assert features(hospital, month) == before
