@@ -12,8 +12,12 @@ from health_pipeline_tests.silver import Hospital
 JANUARY = MonthRange.of("2022-01")
 
 
-def features(hospital: Hospital, months: MonthRange = JANUARY) -> list[dict[str, object]]:
-    slices = hospital.slices(months)
+def features(
+    hospital: Hospital, months: MonthRange = JANUARY, before: int = 13, after: int = 0
+) -> list[dict[str, object]]:
+    slices = hospital.slices(months, before=before, after=after) | {
+        "patients": hospital.slices(months, before=60, after=after)["patients"]
+    }
     query = features_query(
         slices["admissions"], slices["patients"], slices["clinical_events"], slices["claims"], months, Settings()
     )
@@ -34,7 +38,7 @@ def test_a_stay_without_any_other_source_still_has_its_row() -> None:
 
 
 def test_a_range_gives_what_its_months_give_one_by_one() -> None:
-    hospital = random_hospital(seed=5)
+    hospital = random_hospital(seed=5, patients=80)
     months = MonthRange.of("2021-11", "2022-05")
 
     whole = features(hospital, months)
@@ -59,4 +63,4 @@ def test_a_wider_slice_and_an_older_history_change_nothing() -> None:
         " time - INTERVAL 13 MONTH AS time, (month - INTERVAL 13 MONTH)::DATE AS month)"
         " FROM silver.clinical_events WHERE month = DATE '2022-06-01'"
     )
-    assert features(hospital, month) == before
+    assert features(hospital, month, before=40, after=6) == before
