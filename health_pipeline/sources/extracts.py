@@ -13,8 +13,8 @@ from health_pipeline.errors import SourceError
 from health_pipeline.months import Month
 from health_pipeline.settings import Settings
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many steps are done, and how many there are."""
+Progress = Callable[[str], None]
+"""Called with the name of each step or month."""
 
 _OTHER_FORMATS = (".csv", ".csv.gz")
 

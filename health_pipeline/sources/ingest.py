@@ -40,6 +40,16 @@ class IngestReport:
     months: MonthRange
     files: int
 
+    def __str__(self) -> str:
+        tables = ", ".join(f"{name} {count:,}" for name, count in self.rows.items())
+        text = f"{self.adapter}: landed {self.months}: {tables} rows"
+        left_out = {name: count for name, count in self.undated.items() if count}
+        if left_out:
+            text += "; without a date and left out: " + ", ".join(f"{n} {c:,}" for n, c in left_out.items())
+        if self.missing_inputs:
+            text += f"; not in the extract: {', '.join(self.missing_inputs)}"
+        return text
+
 
 def ingest(
     adapter_name: str,
@@ -56,7 +66,7 @@ def ingest(
         input_path: zip archive, folder, or single file.
         settings: say where to land and what DuckDB may use.
         options: choices the adapter offers; they win over ``settings.ingest.options``.
-        progress: called before each step.
+        progress: called with the name of each step that begins.
 
     Raises:
         SourceError: unknown adapter or option, wrong or damaged input; nothing has been landed.
@@ -90,23 +100,17 @@ class _Run:
         progress: Progress | None,
     ) -> None:
         self.adapter, self.connection, self.zone = adapter, connection, zone
-        self._progress = progress
-        self._done, self._steps = 0, len(adapter.inputs) + 2 * len(adapter.tables) + 1
+        self._step = progress or _quiet
         connection.execute(f"SET memory_limit = {literal(settings.warehouse.memory_limit)}")
         if settings.warehouse.threads:
             connection.execute(f"SET threads = {settings.warehouse.threads}")
         connection.execute("SET TimeZone = 'UTC'")
 
-    def _step(self, what: str) -> None:
-        if self._progress:
-            self._progress(what, self._done, self._steps)
-        self._done += 1
-
     def land(self, path: Path, options: Mapping[str, OptionValue]) -> IngestReport:
         missing = self._load(path)
         for name, value in options.items():
             self.connection.execute(f"SET VARIABLE {identifier(name)} = {_constant(value)}")
-        self._step("preparing")
+        self._step("dates and codes")
         self._sql(self.adapter.prepare, "prepare.sql")
         rows, undated = {}, {}
         for table in self.adapter.tables:
@@ -118,8 +122,6 @@ class _Run:
             self._step(f"writing {table}")
             written += self._write(table, months)
         files = self.zone.publish(written)
-        if self._progress:
-            self._progress("done", self._steps, self._steps)
         return IngestReport(self.adapter.name, rows, undated, missing, months, len(files))
 
     def _load(self, path: Path) -> tuple[str, ...]:
@@ -192,6 +194,10 @@ class _Run:
             )
             written.append((table, month))
         return written
+
+
+def _quiet(step: str) -> None:
+    """Progress that nobody watches."""
 
 
 def _constant(value: OptionValue) -> str:
