@@ -49,7 +49,7 @@ def test_a_range_gives_what_its_months_give_one_by_one() -> None:
 
 
 def test_a_wider_slice_and_an_older_history_change_nothing() -> None:
-    hospital = random_hospital(seed=6, days=400)
+    hospital = random_hospital(seed=6, patients=80)
     month = MonthRange.of("2022-06")
     before = features(hospital, month)
     assert before
