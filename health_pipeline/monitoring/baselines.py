@@ -25,7 +25,8 @@ def holdout_metrics(connection: DuckDBPyConnection, champion: Slice) -> dict[str
     rows: list[tuple[str, str]] = []
     for schema, name in families:
         rows += connection.execute(
-            f'SELECT model_id, metrics FROM {schema}."{name}" WHERE model_id IS NOT NULL AND metrics IS NOT NULL ORDER BY month'
+            f'SELECT model_id, metrics FROM {schema}."{name}" '
+            "WHERE model_id IS NOT NULL AND metrics IS NOT NULL ORDER BY month"
         ).fetchall()
     rows += connection.execute(
         f"SELECT model_id, metrics FROM {champion} WHERE model_id IS NOT NULL AND metrics IS NOT NULL "

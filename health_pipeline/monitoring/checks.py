@@ -7,7 +7,6 @@ chance and large enough to harm the model, or monitoring itself has nothing to j
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from health_pipeline.monitoring.statuses import JUDGED_METRICS, rows_of, worst
@@ -25,11 +24,14 @@ Judge = Callable[[Month, Rows], Verdict]
 _SHOWN = 10
 
 
-def _by_month(
-    warehouse: Warehouse, months: MonthRange, settings: Settings, table: Table, judge: Judge
-) -> list[Verdict]:  # noqa: ARG001
-    rows = rows_of(warehouse, table, months)
-    return [judge(month, [row for row in rows if row["month"] == month]) for month in months]
+def _by_month(table: Table, judge: Judge) -> Callable[[Warehouse, MonthRange, Settings], list[Verdict]]:
+    """Judge the rows of each month on their own."""
+
+    def evaluate(warehouse: Warehouse, months: MonthRange, _settings: Settings) -> list[Verdict]:
+        rows = rows_of(warehouse, table, months)
+        return [judge(month, [row for row in rows if row["month"] == month]) for month in months]
+
+    return evaluate
 
 
 def _nothing(month: Month, what: str) -> Verdict:
@@ -157,49 +159,49 @@ CHECKS = (
     Check(
         "features_resemble_training",
         DRIFT.qualified,
-        "Features against the champion's training window. ERROR: a shift beyond chance and large enough (PSI, null rate, "
-        "unseen categories) to mislead the model, or nothing to compare. WARN: significant after Benjamini-Hochberg, but small.",
-        partial(_by_month, table=DRIFT, judge=_features),
+        "Features against the champion's training window. ERROR: a shift beyond chance and large enough (PSI, null "
+        "rate, unseen categories) to mislead the model, or nothing to compare. WARN: significant, but small.",
+        _by_month(DRIFT, _features),
     ),
     Check(
         "scores_resemble_reference",
         DRIFT.qualified,
         "The champion's scores and labels against its reference scores. ERROR: the risk of the whole population moved, "
         "or nothing to compare. WARN: a significant, small shift.",
-        partial(_by_month, table=DRIFT, judge=_scores),
+        _by_month(DRIFT, _scores),
     ),
     Check(
         "volume_is_usual",
         DRIFT.qualified,
-        "Discharges against the year before. ERROR: outside the 99.9 % prediction interval (an extract is incomplete or doubled). "
-        "WARN: outside the 99 % interval.",
-        partial(_by_month, table=DRIFT, judge=_volume),
+        "Discharges against the year before. ERROR: outside the 99.9 % prediction interval (an extract is incomplete "
+        "or doubled). WARN: outside the 99 % interval.",
+        _by_month(DRIFT, _volume),
     ),
     Check(
         "estimated_performance_holds",
         PERFORMANCE.qualified,
-        "Performance estimated without labels. ERROR: the champion is expected to lose what its holdout promised, beyond chance "
-        "and by a relevant amount, or no estimate. WARN: a smaller loss.",
-        partial(_by_month, table=PERFORMANCE, judge=_estimated),
+        "Performance estimated without labels. ERROR: the champion is expected to lose what its holdout promised, "
+        "beyond chance and by a relevant amount, or no estimate. WARN: a smaller loss.",
+        _by_month(PERFORMANCE, _estimated),
     ),
     Check(
         "realised_performance_holds",
         PERFORMANCE.qualified,
-        "Performance on matured outcomes, the month alone and the rolling window. ERROR: discrimination or calibration lost beyond "
-        "chance and by a relevant amount, or the outcome is due and was not measured. WARN: a smaller loss.",
+        "Performance on matured outcomes, the month alone and the rolling window. ERROR: discrimination or calibration "
+        "lost beyond chance and by a relevant amount, or a due outcome was not measured. WARN: a smaller loss.",
         _realised,
     ),
     Check(
         "estimate_matches_outcome",
         PERFORMANCE.qualified,
-        "Estimated against realised performance. WARN: the outcome left the interval of the estimate, so the relation between "
-        "features and outcome may have changed. ERROR: the reconciliation is missing.",
-        partial(_by_month, table=PERFORMANCE, judge=_reconciled),
+        "Estimated against realised performance. WARN: the outcome left the interval of the estimate, so the relation "
+        "between features and outcome may have changed. ERROR: the reconciliation is missing.",
+        _by_month(PERFORMANCE, _reconciled),
     ),
     Check(
         "subgroups_hold",
         PERFORMANCE.qualified,
-        "Discrimination and calibration of patient groups. WARN only: many groups are judged at once; the gates decide.",
-        partial(_by_month, table=PERFORMANCE, judge=_subgroups),
+        "Discrimination and calibration of patient groups. WARN only: many groups are judged at once.",
+        _by_month(PERFORMANCE, _subgroups),
     ),
 )

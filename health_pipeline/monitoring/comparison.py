@@ -177,8 +177,10 @@ def _unseen_share(now: Tally, before: Counts, settings: MonitoringSettings) -> R
 
 
 def _groups(pooled: Counts, item: Bins) -> tuple[NDArray[np.int64], int]:
-    """Coarse bin of each bin, and their number: tenths of a numeric reference; categories above one percent and,
-    last, one bin for all others."""
+    """Coarse bin of each bin, and their number.
+
+    Tenths of a numeric reference; categories above one percent and, last, one bin for all others.
+    """
     if item.column.kind == "numeric":
         groups = statistics.merge_bins(pooled, PSI_SHARE)
         return groups, int(groups.max()) + 1

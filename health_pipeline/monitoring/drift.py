@@ -1,7 +1,8 @@
 """Rows of ``monitoring.drift``: what changed in a month, against which reference, and whether it matters.
 
-References are fixed by the month and its champion alone (never by the width of the run): the champion's training window,
-the same season of the year before (three months around it), and for scores the earlier months scored by the same model.
+References are fixed by the month and its champion alone (never by the width of the run): the champion's training
+window, the same season of the year before (three months around it), and for scores the earlier months scored by the
+same model.
 """
 
 from __future__ import annotations
@@ -147,8 +148,8 @@ def _score_rows(
 
     def scored(months: MonthRange) -> str:
         return (
-            f"(SELECT month, encounter_id, probability AS score, label AS predicted_label FROM {predictions.only(months)} "
-            f"WHERE model_role = 'champion' AND model_id = '{model.model_id}')"
+            "(SELECT month, encounter_id, probability AS score, label AS predicted_label "
+            f"FROM {predictions.only(months)} WHERE model_role = 'champion' AND model_id = '{model.model_id}')"
         )
 
     common = {"month": month, "model_id": model.model_id}
@@ -203,7 +204,8 @@ def _summaries(rows: Sequence[Row], months: MonthRange) -> list[Row]:
 
 def _champions(connection: DuckDBPyConnection, champion: Slice) -> dict[Month, Champion]:
     found = connection.execute(
-        f"SELECT month, model_id, coalesce(model_month, month) FROM {champion} WHERE model_id IS NOT NULL ORDER BY month"
+        f"SELECT month, model_id, coalesce(model_month, month) FROM {champion} "
+        "WHERE model_id IS NOT NULL ORDER BY month"
     ).fetchall()
     return {month: Champion(model_id, model_month) for month, model_id, model_month in found}
 

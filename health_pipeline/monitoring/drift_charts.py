@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Rows = Sequence[dict[str, Any]]
 SHOWN_FEATURES = 30
-_STATUS_MARKS = {"ok": "", "warning": "!", "alarm": "✖", "no_data": "?"}  # noqa: RUF001
+_STATUS_MARKS = {"ok": "", "warning": "!", "alarm": "✖", "no_data": "?"}
 _STATUS_RANK = {"ok": 0, "no_data": 1, "warning": 2, "alarm": 3}
 DECISION_LOOK = {
     "INITIAL": (BLUE, "star"),

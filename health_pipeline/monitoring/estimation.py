@@ -1,9 +1,9 @@
 """Performance without labels: confidence-based performance estimation.
 
-A calibrated probability is the chance of the outcome, so a row counts as ``p`` readmissions and ``1 - p`` others; every
-measure is then taken over those weights (CBPE: https://nannyml.readthedocs.io, "How CBPE works"). Where enough outcomes of
-earlier months are known the probabilities are recalibrated on them first. What this cannot see is a change of the relation
-between features and outcome: that shows only in realised performance.
+A calibrated probability is the chance of the outcome, so a row counts as ``p`` readmissions and ``1 - p`` others, and
+every measure is taken over those weights (CBPE: https://nannyml.readthedocs.io, "How CBPE works"). Where enough
+outcomes of earlier months are known the probabilities are recalibrated on them first. What this cannot see is a change
+of the relation between features and outcome: that shows only in realised performance.
 """
 
 from __future__ import annotations

@@ -15,8 +15,6 @@ from health_pipeline.months import Month, MonthRange, shift
 from health_pipeline.warehouse.slices import Slice
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
     from health_pipeline.settings import Settings
     from health_pipeline.warehouse import Warehouse
 
@@ -81,27 +79,31 @@ def _panels(
         Panel(
             "trajectories",
             "Performance over time",
-            f"Realised measures over {window} months, with the champion's interval (band) and the limit below which it is called worse than its holdout.",
+            f"Realised measures over {window} months, with the champion's interval (band) and the limit beyond which "
+            "it is called worse than its holdout.",
             performance_charts.trajectories(overall, window) if matured else None,
         ),
         Panel(
             "estimated_and_realised",
             "Estimated and realised AUROC",
-            "The estimate needs no outcomes and is there at once; the outcome follows a month later. An outcome outside the estimate's interval means that risk factors act differently now.",
+            "The estimate needs no outcomes and is there at once; the outcome follows a month later. An outcome "
+            "outside the estimate's interval means that risk factors act differently now.",
             performance_charts.estimated_and_realised(overall) if performance else None,
             is_half=True,
         ),
         Panel(
             "calibration",
             "Calibration",
-            f"Tenths of predicted risk over the last {CALIBRATION_MONTHS} matured months: on the dashed line the prediction is right.",
+            f"Tenths of predicted risk over the last {CALIBRATION_MONTHS} months, as far as they have matured: on the "
+            "dashed line the prediction is right.",
             performance_charts.calibration(bins) if bins else None,
             is_half=True,
         ),
         Panel(
             "drift_heat_map",
             "Drift by feature and month",
-            "Population stability index over its limit (chance level or relevance, whichever is larger). Marks: ! warning, ✖ alarm, ? no data.",  # noqa: RUF001
+            "Population stability index over its limit (chance level or relevance, whichever is larger). "
+            "Marks: ! warning, ✖ alarm, ? no data.",
             drift_charts.drift_heat_map(drift) if has_drift else None,
         ),
         Panel(

@@ -21,7 +21,8 @@ class Rule:
     """Relevance limits of one measure.
 
     Attributes:
-        direction: ``loss`` (lower is worse), ``rise`` (higher is worse), ``target`` (away from target), ``ratio`` (away from 1, in logs).
+        direction: ``loss`` (lower is worse), ``rise`` (higher is worse), ``target`` (away from the target) or
+            ``ratio`` (away from 1, in logs).
         warning: smallest departure worth a warning.
         alarm: smallest departure worth an alarm; None: never alarms alone.
         target: for ``target``.

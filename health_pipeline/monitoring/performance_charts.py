@@ -71,7 +71,8 @@ def trajectories(rows: Rows, window: int) -> go.Figure:
                     },
                     marker={"symbol": ROLE_SYMBOLS[role], "size": 7 if role == "champion" else 5},
                     customdata=[[row["n"], row["ci_low"], row["ci_high"], row["status"]] for row in mine],
-                    hovertemplate="%{x|%Y-%m}: %{y:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}], n %{customdata[0]}, %{customdata[3]}",
+                    hovertemplate="%{x|%Y-%m}: %{y:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}], "
+                    "n %{customdata[0]}, %{customdata[3]}",
                 ),
                 **place,
             )

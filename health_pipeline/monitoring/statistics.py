@@ -32,8 +32,8 @@ def psi(current: Counts, reference: Counts) -> float:
 def psi_chance_level(n: float, m: float, bins: int, alpha: float, dispersion: float, reference_months: int) -> float:
     """PSI that two samples of one distribution exceed with probability ``alpha``.
 
-    Under the null PSI is distributed as ``(1/n + 1/m) * chi2(bins - 1)`` (Yurdakul 2018); the estimated dispersion turns
-    chi-squared into F.
+    Under the null PSI is distributed as ``(1/n + 1/m) * chi2(bins - 1)`` (Yurdakul 2018); the estimated dispersion
+    turns chi-squared into F.
     """
     from scipy.special import chdtri, fdtri
 
@@ -101,6 +101,7 @@ def pool_rare(table: Counts, least: float = 5.0) -> Counts:
 
     Args:
         table: rows per side and bin, shape ``(2, bins)``.
+        least: expected rows below which a bin is rare.
     """
     table = table[:, table.sum(axis=0) > 0]
     share = table.sum(axis=1).min() / max(table.sum(), 1.0)

@@ -125,4 +125,5 @@ def rows_of(warehouse: Warehouse, table: Table, months: MonthRange, where: str =
     with warehouse.read(f"{table.qualified} {months}") as connection:
         order = ", ".join((table.partition, *table.key))
         found = connection.execute(f"SELECT * FROM {Slice(table, months)} WHERE {where} ORDER BY {order}")
-        return found.to_arrow_table().to_pylist()
+        rows: list[dict[str, Any]] = found.to_arrow_table().to_pylist()
+    return rows

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import structlog
@@ -18,6 +18,8 @@ from health_pipeline.errors import SettingsError
 from health_pipeline.notify.alert import SEVERITIES, Alert, Severity
 
 if TYPE_CHECKING:
+    import apprise
+
     from health_pipeline.settings import NotifySettings, Settings
 
 _log = structlog.get_logger(__name__)
@@ -106,7 +108,8 @@ def _apprise(url: str, least: Severity, setting: str, settings: NotifySettings) 
 
     def deliver(alert: Alert) -> None:
         kinds = {"info": "info", "warning": "warning", "critical": "failure"}
-        with apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as captured:
+        capture: Any = apprise.LogCapture
+        with capture(level=logging.WARNING, fmt="%(message)s") as captured:
             taken = server.notify(
                 body=alert.text, title=alert.title, notify_type=kinds[alert.severity], body_format="text"
             )
@@ -117,7 +120,7 @@ def _apprise(url: str, least: Severity, setting: str, settings: NotifySettings) 
     return Channel(f"{scheme}:{digest}", least, deliver)
 
 
-def _asset() -> object:
+def _asset() -> apprise.AppriseAsset:
     import apprise
 
     return apprise.AppriseAsset(app_id="health-pipeline", app_desc="health-pipeline", secure_logging=True)

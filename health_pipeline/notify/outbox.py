@@ -92,7 +92,7 @@ class Outbox:
         return bool(added)
 
     def claim(self, channels: Sequence[str], now: dt.datetime) -> Delivery | None:
-        """Take the oldest delivery that is due to one of these channels; nobody else gets it until the claim expires."""
+        """Take the oldest delivery that is due to one of these channels, for itself until the claim expires."""
         marks = ", ".join("?" for _ in channels)
         with self._transaction() as connection:
             row = connection.execute(
@@ -104,7 +104,8 @@ class Outbox:
                 return None
             event, channel, attempts, error = row
             connection.execute(
-                "UPDATE deliveries SET state = 'sending', attempts = attempts + 1, due_at = ? WHERE event_id = ? AND channel = ?",
+                "UPDATE deliveries SET state = 'sending', attempts = attempts + 1, due_at = ? "
+                "WHERE event_id = ? AND channel = ?",
                 ((now + CLAIM).isoformat(), event, channel),
             )
             alert = connection.execute("SELECT alert FROM events WHERE event_id = ?", (event,)).fetchone()[0]
@@ -139,7 +140,8 @@ class Outbox:
     ) -> None:
         with self._transaction() as connection:
             connection.execute(
-                "UPDATE deliveries SET state = ?, due_at = ?, error = ?, sent_at = ? WHERE event_id = ? AND channel = ?",
+                "UPDATE deliveries SET state = ?, due_at = ?, error = ?, sent_at = ? "
+                "WHERE event_id = ? AND channel = ?",
                 (
                     state,
                     due_at.isoformat(),
@@ -160,9 +162,7 @@ class Outbox:
                 f"{where}ORDER BY created_at, events.rowid, channel",
                 states,
             ).fetchall()
-        return [
-            Delivery(_alert(alert), channel, state, attempts, error) for alert, channel, state, attempts, error in rows
-        ]
+        return [Delivery(_alert(row[0]), *row[1:]) for row in rows]
 
     def retry_failed(self, now: dt.datetime) -> int:
         """Give every delivery that was given up a fresh set of tries; returns how many."""

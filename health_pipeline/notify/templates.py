@@ -44,7 +44,8 @@ def run_failed(
         event_id("run_failed", run_id),
         "critical",
         f"Run failed: {job}{_of(partition)}",
-        f"Run {run_id} failed{where}: {error}\nNothing of the failed step was stored; run the month again once the cause is mended.",
+        f"Run {run_id} failed{where}: {error}\n"
+        "Nothing of the failed step was stored; run the month again once the cause is mended.",
         "run_failed",
         partition,
         links,

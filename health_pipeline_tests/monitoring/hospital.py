@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -61,7 +60,7 @@ def month_rows(
     numeric: int = NUMERIC,
     categorical: int = CATEGORICAL,
 ) -> dict[str, Any]:
-    """Columns of one month, with the true chance of a readmission under ``chance`` and the outcome under ``outcome``."""
+    """Columns of one month, with the chance of a readmission under ``chance`` and the outcome under ``outcome``."""
     random = np.random.default_rng([seed, month.year, month.month])
     count = int(random.poisson(rows))
     patients = random.integers(0, rows * 12, count)
@@ -185,7 +184,7 @@ def _predictions(found: dict[str, Any], role: str) -> pa.Table:
             "probability": probability,
             "label": probability >= 0.3,
             "confidence": np.maximum(probability, 1 - probability),
-            "inference_dt": [dt.datetime(2024, 1, 1)] * count,
+            "inference_dt": [np.datetime64("2024-01-01", "us")] * count,
             "feature_hash": ["0"] * count,
             "warnings": pa.nulls(count, pa.string()),
         }

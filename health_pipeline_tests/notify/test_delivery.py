@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import datetime as dt
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from health_pipeline.errors import SettingsError
+from health_pipeline.notify import Alert, event_id, flush, outbox_of, send, templates, undelivered
+from health_pipeline.settings import Settings, load_settings
+from health_pipeline_tests.notify.receivers import mail_server, webhook
+
+NOON = dt.datetime(2024, 5, 1, 12, tzinfo=dt.UTC)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> dt.datetime:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += dt.timedelta(seconds=seconds)
+
+
+def settings_with(home: Path, **notify: object) -> Settings:
+    return load_settings(home=home, notify=notify)
+
+
+def failed_check(evaluation: str = "1", severity: str = "ERROR") -> Alert:
+    return templates.check_failed(
+        check="features_resemble_training",
+        asset="monitoring/drift",
+        partition="2023-05-01",
+        severity=severity,
+        summary="features: alarm in creatinine",
+        evaluation=evaluation,
+        links=(("run", "http://dagster.local/runs/1"),),
+    )
+
+
+def log_lines(home: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (home / "logs" / "alerts.jsonl").read_text("utf-8").splitlines()]
+
+
+def test_webhook_and_mail_get_each_event_once(tmp_path: Path) -> None:
+    with webhook() as hook, mail_server() as (mailbox, port):
+        mail = f"mailto://127.0.0.1:{port}?from=pipeline@hospital.test&to=team@hospital.test&mode=insecure"
+        settings = settings_with(tmp_path, urls=(hook.url, mail))
+        first = send(failed_check(), settings)
+        again = send(failed_check(), settings)
+        other = send(failed_check("2"), settings)
+        assert (first.is_new, first.sent, again.is_new, again.sent, other.sent) == (True, 3, False, 0, 3)
+        assert [item["title"] for item in hook.received] == [
+            "Check failed: features_resemble_training on monitoring/drift (2023-05)"
+        ] * 2
+        assert "features: alarm in creatinine" in hook.received[0]["message"]
+        assert "http://dagster.local/runs/1" in hook.received[0]["message"]
+        assert failed_check().event_id in hook.received[0]["message"]
+        assert len(mailbox.messages) == 2
+        assert mailbox.messages[0]["To"] == "team@hospital.test"
+        assert "features_resemble_training" in mailbox.messages[0]["Subject"]
+    assert [line["event_id"] for line in log_lines(tmp_path)] == [failed_check().event_id, failed_check("2").event_id]
+    assert undelivered(settings) == []
+
+
+def test_severity_chooses_the_channels(tmp_path: Path) -> None:
+    with webhook() as everything, webhook() as warnings, webhook() as pager:
+        settings = settings_with(
+            tmp_path, urls=(everything.url,), warning_urls=(warnings.url,), critical_urls=(pager.url,)
+        )
+        for severity in ("info", "warning", "critical"):
+            send(Alert(event_id(severity), severity, severity, "text"), settings)
+        assert [len(hook.received) for hook in (everything, warnings, pager)] == [3, 2, 1]
+
+
+def test_a_refused_alert_is_visible_and_arrives_later_once(tmp_path: Path) -> None:
+    clock = Clock()
+    with webhook() as hook:
+        settings = settings_with(tmp_path, urls=(hook.url,), retry_seconds=60)
+        hook.refuse = 2
+        assert send(failed_check(), settings, clock).waiting == 1
+        waiting = undelivered(settings)
+        assert [(item.state, item.attempts) for item in waiting] == [("pending", 1)]
+        assert waiting[0].error
+        assert flush(settings, clock).sent == 0, "not due yet"
+        assert hook.asked == 1
+        clock.forward(61)
+        assert flush(settings, clock).waiting == 1
+        clock.forward(61)
+        assert flush(settings, clock).waiting == 0, "the second wait is twice as long"
+        clock.forward(61)
+        assert flush(settings, clock).sent == 1
+        assert (len(hook.received), undelivered(settings)) == (1, [])
+        clock.forward(100_000)
+        flush(settings, clock)
+        assert len(hook.received) == 1
+    assert len(log_lines(tmp_path)) == 1, "the log channel got it at once and only once"
+
+
+def test_given_up_alerts_stay_visible_and_can_be_sent_again(tmp_path: Path) -> None:
+    clock = Clock()
+    with webhook() as hook:
+        settings = settings_with(tmp_path, urls=(hook.url,), attempts=2, retry_seconds=1)
+        hook.refuse = 2
+        send(failed_check(), settings, clock)
+        clock.forward(2)
+        assert flush(settings, clock).failed == 1
+        clock.forward(100_000)
+        assert flush(settings, clock).sent == 0
+        assert [item.state for item in undelivered(settings)] == ["failed"]
+        assert outbox_of(settings).retry_failed(clock()) == 1
+        assert flush(settings, clock).sent == 1
+        assert len(hook.received) == 1
+
+
+def test_no_secret_of_an_address_is_stored_or_told(tmp_path: Path) -> None:
+    with webhook() as hook:
+        settings = settings_with(tmp_path, urls=(hook.url,))
+        hook.refuse = 1
+        send(failed_check(), settings)
+        stored = (tmp_path / "notify" / "outbox.sqlite").read_bytes()
+        assert b"s3cretword" not in stored
+        assert "s3cretword" not in repr(undelivered(settings)) + repr(settings)
+    with pytest.raises(SettingsError) as caught:
+        send(failed_check("3"), settings_with(tmp_path, urls=("nosuch://hunter2@x",)))
+    assert "hunter2" not in str(caught.value)
+    assert "notify.urls[0]" in str(caught.value)
+
+
+def test_a_receiver_that_is_away_does_not_stop_the_caller(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, urls=("json://127.0.0.1:1/hook",))
+    outcome = send(failed_check(), settings)
+    assert (outcome.sent, outcome.waiting) == (1, 1), "the log took it, the dead webhook waits"
+
+
+def test_parallel_senders_send_once(tmp_path: Path) -> None:
+    with webhook() as hook:
+        settings = settings_with(tmp_path, urls=(hook.url,))
+        outbox_of(settings)
+        threads = [threading.Thread(target=send, args=(failed_check(str(i % 5)), settings)) for i in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        flush(settings)
+        titles = [item["message"].rsplit(" ", 1)[-1] for item in hook.received]
+        assert sorted(titles) == sorted(failed_check(str(i)).event_id for i in range(5))
+
+
+def test_a_claim_of_a_dead_process_expires(tmp_path: Path) -> None:
+    clock = Clock()
+    with webhook() as hook:
+        settings = settings_with(tmp_path, urls=(hook.url,))
+        outbox = outbox_of(settings)
+        from health_pipeline.notify.channels import channels_of
+
+        names = [channel.name for channel in channels_of(settings)]
+        outbox.add(failed_check(), names, clock())
+        for _ in names:
+            assert outbox.claim(names, clock()) is not None
+        assert outbox.claim(names, clock()) is None
+        assert flush(settings, clock).sent == 0
+        clock.forward(601)
+        assert flush(settings, clock).sent == 2
+        assert len(hook.received) == 1
+
+
+def test_an_unwritable_log_is_a_refusal_not_a_loss(tmp_path: Path) -> None:
+    clock = Clock()
+    (tmp_path / "logs").write_text("in the way")
+    settings = settings_with(tmp_path)
+    assert send(failed_check(), settings, clock).waiting == 1
+    assert "alert log" in str(undelivered(settings)[0].error)
+    (tmp_path / "logs").unlink()
+    clock.forward(3600)
+    assert flush(settings, clock).sent == 1
+    assert len(log_lines(tmp_path)) == 1
+
+
+def test_alert_refuses_nonsense() -> None:
+    with pytest.raises(ValueError, match="severity"):
+        Alert("1", "loud", "title", "body")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="title"):
+        Alert("1", "info", "", "body")
+
+
+def test_templates_tell_month_and_severity() -> None:
+    found = [
+        failed_check(severity="WARN"),
+        failed_check(),
+        templates.run_failed(
+            run_id="r", job="monthly", partition="2023-05-01", step="gold__labels", error="LandingError"
+        ),
+        templates.sensor_failed(sensor="new_files", tick="7", error="OSError"),
+        templates.gate_near_miss(month="2023-05-01", model_id="xgboost-1", criteria=["improvement"]),
+        templates.decision(
+            month="2023-05-01", decision="SKIP", model_id="a", reason="no better", next_training="2023-06-01"
+        ),
+        templates.decision(month="2023-05-01", decision="SKIP", model_id=None, reason="thin data", next_training=None),
+        templates.retrain_requested(month="2023-05-01", reason="2 of 3 months alarmed"),
+        templates.deployed(month="2023-05-01", release="xgboost-1", target="local"),
+        templates.rolled_back(month="2023-05-01", release="xgboost-1", restored=None, reason="error rate"),
+        templates.deployment_failed(month="2023-05-01", release="x", step="api_tests", reason="latency"),
+    ]
+    assert [alert.severity for alert in found] == [
+        "warning", "critical", "critical", "critical", "warning",
+        "info", "warning", "warning", "info", "critical", "critical",
+    ]  # fmt: skip
+    assert all("2023-05" in alert.title for alert in found if alert.kind != "sensor_failed")
+    assert len({alert.event_id for alert in found}) == len(found) - 1, "one evaluation is one event"
+    assert "Nothing" not in found[9].title
+    assert "nothing serves" in found[9].body

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from health_pipeline.logs import LOG_FILE, configure_logging, log_context, timed
+from health_pipeline.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def _restore() -> Iterator[None]:
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    yield
+    for handler in list(root.handlers):
+        if handler not in before:
+            root.removeHandler(handler)
+            handler.close()
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_events_carry_run_asset_and_partition(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    configure_logging(load_settings(home=tmp_path), json=True, stream=stream)
+    with log_context(run_id="r1", asset="gold/features", partition="2023-05-01"):
+        structlog.get_logger("health_pipeline.features").info("features.built", rows=3)
+        logging.getLogger("library").warning("plain %s", "text")
+    structlog.get_logger("health_pipeline.features").info("outside")
+    first, second, third = lines(stream)
+    assert first["event"] == "features.built"
+    assert first["rows"] == 3
+    for line in (first, second):
+        assert (line["run_id"], line["asset"], line["partition"]) == ("r1", "gold/features", "2023-05-01")
+        assert {"timestamp", "level", "logger"} <= set(line)
+    assert second["event"] == "plain text"
+    assert "run_id" not in third
+    assert [json.loads(line) for line in (tmp_path / "logs" / LOG_FILE).read_text().splitlines()] == lines(stream)
+
+
+def test_level_is_kept_and_text_is_not_json(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    configure_logging(load_settings(home=tmp_path), level="WARNING", stream=stream)
+    structlog.get_logger("a").info("quiet")
+    structlog.get_logger("a").warning("loud", month="2023-05")
+    assert "quiet" not in stream.getvalue()
+    assert "loud" in stream.getvalue()
+    assert "month=2023-05" in stream.getvalue()
+    assert not stream.getvalue().startswith("{")
+
+
+def test_configuring_twice_does_not_double_the_lines(tmp_path: Path) -> None:
+    streams = [io.StringIO(), io.StringIO()]
+    for stream in streams:
+        configure_logging(load_settings(home=tmp_path), json=True, stream=stream)
+    structlog.get_logger("a").info("once")
+    assert [len(lines(stream)) for stream in streams] == [0, 1]
+
+
+def test_steps_are_timed_also_when_they_fail(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    configure_logging(load_settings(home=tmp_path), json=True, stream=stream)
+    with timed("silver", table="admissions") as found:
+        found["rows"] = 7
+    with pytest.raises(ZeroDivisionError), timed("gold"):
+        _ = 1 / 0
+    done, failed = lines(stream)
+    assert (done["event"], done["rows"], done["table"]) == ("step.done", 7, "admissions")
+    assert float(str(done["seconds"])) >= 0
+    assert (failed["event"], failed["error"], failed["level"]) == ("step.failed", "ZeroDivisionError", "error")
