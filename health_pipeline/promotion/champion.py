@@ -12,23 +12,17 @@ import structlog
 
 from health_pipeline.errors import ModelError
 from health_pipeline.modeling.dataset import read_dataset
+from health_pipeline.modeling.rows import arrow_rows
 from health_pipeline.months import Month, MonthRange, shift
 from health_pipeline.promotion.candidates import Model, challenger_of, read_candidates
 from health_pipeline.promotion.decision import Decision, decide
 from health_pipeline.promotion.evidence import Contender, Estimate, Evidence, Force, Record
 from health_pipeline.promotion.holdout import holdout_months, holdout_of
-from health_pipeline.promotion.measure import (
-    Bootstrap,
-    Scored,
-    against_lace,
-    compare,
-    judge_subgroups,
-    model_metrics,
-)
+from health_pipeline.promotion.measure import Bootstrap, Scored, measure
 from health_pipeline.promotion.plan import Plan, load_plan
 from health_pipeline.promotion.policy import Policy, policy_of
 from health_pipeline.promotion.provenance import Scorer, artefact_scorer, refuse_other_schema
-from health_pipeline.promotion.tables import CHAMPION, champion_schema
+from health_pipeline.promotion.tables import CHAMPION
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,8 +64,6 @@ def champion_months(
     Raises:
         ModelError: the month before has no row yet, or a model is not what its row says.
     """
-    import pyarrow as pa
-
     plan = load_plan(settings.promotion.plan)
     judge = _Judge(warehouse, features, labels, settings, plan, scorer or artefact_scorer(settings.home))
     with warehouse.read(f"candidates of {months}") as connection:
@@ -84,7 +76,7 @@ def champion_months(
         log.debug("champion reasoning", month=f"{month:%Y-%m}", reason=row["reason"])
         rows.append(row)
         incumbent = _model_in_force(row)
-    return pa.Table.from_pylist(rows, schema=champion_schema())
+    return arrow_rows(CHAMPION, rows)
 
 
 @dataclass(frozen=True)
@@ -140,25 +132,29 @@ class _Judge:
                 return None
             return Scored(self.scorer(model, dataset.rows), model.threshold)
 
-        new, old = scored(challenger), scored(incumbent)
-        found: Row = {}
-        if new is not None:
-            found["lace"] = against_lace(holdout, new, policy, bootstrap)
-            found["subgroups"] = judge_subgroups(holdout, new, old, policy, self.settings.privacy.small_number)
-        if new is not None and old is not None:
-            comparison = compare(holdout, new, old, policy, bootstrap, compared=compared)
-            found["difference"], found["non_inferiority"] = comparison.difference, comparison.non_inferiority
+        found = measure(
+            holdout,
+            scored(challenger),
+            scored(incumbent),
+            policy,
+            bootstrap,
+            compared=compared,
+            small_number=self.settings.privacy.small_number,
+        )
         return Evidence(
-            challenger=_contender(challenger, {} if new is None else model_metrics(holdout, new, policy, bootstrap)),
-            incumbent=_contender(incumbent, {} if old is None else model_metrics(holdout, old, policy, bootstrap)),
+            challenger=_contender(challenger, found.challenger_metrics),
+            incumbent=_contender(incumbent, found.incumbent_metrics),
             rows=holdout.rows,
             events=holdout.events,
             patients=holdout.patient_count,
             holdout_first=months.first,
             holdout_last=months.last,
+            difference=found.comparison.difference,
+            non_inferiority=found.comparison.non_inferiority,
+            lace=found.lace,
             lace_available=holdout.lace is not None,
+            subgroups=found.subgroups,
             **known,
-            **found,
         )
 
 

@@ -249,13 +249,14 @@ def subgroup_change(evidence: Evidence, policy: Policy) -> Finding:
 
 
 def better_than_lace(evidence: Evidence, policy: Policy) -> Finding:
-    """Better than the index a ward can add up by hand."""
+    """Better than the index a ward can add up by hand; a first model must at least not be proven worse."""
     del policy
     if not evidence.lace_available:
         return not_applicable("the features hold no LACE index")
-    return above(
-        evidence.lace.low, 0.0, 0.005, f"AUROC better than LACE by {evidence.lace}; its lower bound must exceed 0"
-    )
+    gain = evidence.lace
+    if evidence.incumbent is None:
+        return above(gain.high, 0.0, 0.005, f"AUROC better than LACE by {gain}; its upper bound must exceed 0")
+    return above(gain.low, 0.0, 0.005, f"AUROC better than LACE by {gain}; its lower bound must exceed 0")
 
 
 def top_decile_capture(evidence: Evidence, policy: Policy) -> Finding:

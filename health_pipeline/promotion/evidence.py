@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def finite(number: float | None) -> float | None:
     """The number itself, or ``None`` when it is missing, infinite or not a number."""
-    return None if number is None or not math.isfinite(number) else float(number)
+    return None if number is None or not math.isfinite(number) else float(number) + 0.0  # no negative zero
 
 
 @dataclass(frozen=True)

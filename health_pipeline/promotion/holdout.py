@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from health_pipeline.settings import Settings
 
 ATTRIBUTES = ("sex", "race", "payer")
-AGE_COLUMNS = ("age", "age_years", "age_at_discharge")
+AGE = "age_years"
+LACE = re.compile(r"(^|_)lace(_|$)")
 _AGE_BANDS = ((18, "0-17"), (45, "18-44"), (65, "45-64"), (80, "65-79"))
 _OLDEST = "80+"
 _UNKNOWN = "unknown"
@@ -47,7 +49,7 @@ def holdout_of(dataset: Dataset) -> Holdout:
     import pyarrow.compute as pc
 
     rows = dataset.rows
-    lace = next((name for name in rows.column_names if "lace" in name), None)
+    lace = next((name for name in rows.column_names if LACE.search(name)), None)
     return Holdout(
         y=dataset.y,
         patients=dataset.patients.astype(np.intp),
@@ -62,9 +64,8 @@ def _groups(rows: pa.Table) -> dict[str, np.ndarray[tuple[int], np.dtype[np.obje
         for name in ATTRIBUTES
         if name in rows.column_names
     }
-    age = next((name for name in AGE_COLUMNS if name in rows.column_names), None)
-    if age is not None:
-        groups["age_band"] = np.asarray([age_band(value) for value in rows[age].to_pylist()], dtype=object)
+    if AGE in rows.column_names:
+        groups["age_band"] = np.asarray([age_band(value) for value in rows[AGE].to_pylist()], dtype=object)
     return groups
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,10 +75,57 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What measuring found; the fields are those of ``Evidence``."""
+    """Challenger against incumbent; the fields are those of ``Evidence``."""
 
-    difference: Mapping[str, Estimate]
-    non_inferiority: Estimate
+    difference: Mapping[str, Estimate] = field(default_factory=dict)
+    non_inferiority: Estimate = NOTHING
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that the shared rows say about challenger and incumbent."""
+
+    challenger_metrics: Mapping[str, Estimate] = field(default_factory=dict)
+    incumbent_metrics: Mapping[str, Estimate] = field(default_factory=dict)
+    comparison: Comparison = field(default_factory=Comparison)
+    lace: Estimate = NOTHING
+    subgroups: tuple[Subgroup, ...] = ()
+
+
+def measure(
+    holdout: Holdout,
+    challenger: Scored | None,
+    incumbent: Scored | None,
+    policy: Policy,
+    bootstrap: Bootstrap,
+    *,
+    compared: int,
+    small_number: int,
+) -> Measured:
+    """Everything a decision may rest on; what is not there is not measured.
+
+    Args:
+        holdout: rows both are judged on.
+        challenger: scores of the challenger.
+        incumbent: scores of the incumbent.
+        policy: metrics and levels.
+        bootstrap: replicates and seed.
+        compared: number of candidates the challenger was picked from.
+        small_number: counts below it are not published.
+    """
+    old = {} if incumbent is None else model_metrics(holdout, incumbent, policy, bootstrap)
+    if challenger is None:
+        return Measured(incumbent_metrics=old)
+    comparison = Comparison()
+    if incumbent is not None:
+        comparison = compare(holdout, challenger, incumbent, policy, bootstrap, compared=compared)
+    return Measured(
+        challenger_metrics=model_metrics(holdout, challenger, policy, bootstrap),
+        incumbent_metrics=old,
+        comparison=comparison,
+        lace=against_lace(holdout, challenger, policy, bootstrap),
+        subgroups=judge_subgroups(holdout, challenger, incumbent, policy, small_number),
+    )
 
 
 def model_metrics(holdout: Holdout, model: Scored, policy: Policy, bootstrap: Bootstrap) -> dict[str, Estimate]:
@@ -113,7 +160,7 @@ def compare(
     best of several equal candidates must not look better than production by the picking alone.
     """
     if not holdout.measurable:
-        return Comparison({}, NOTHING)
+        return Comparison()
     alpha = (1 - policy.confidence_level) / max(compared, 1)
     names = tuple(dict.fromkeys((policy.primary_metric, "roc_auc", *SECONDARY_METRICS)))
     difference, non_inferiority = {}, NOTHING

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from health_pipeline.warehouse.tables import Column, Table
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 CHAMPION = Table(
     schema="models",
@@ -37,17 +32,9 @@ CHAMPION = Table(
         Column("feature_schema_hash", "VARCHAR", "features the model in force was fitted on"),
         Column("fitted_last", "DATE", "last month any part of the model in force was fitted on"),
         Column("profile", "VARCHAR", "training effort of the model in force"),
-        Column("recommendations", "VARCHAR", "JSON list of what to do next", nullable=False),
-        Column("next_training_date", "DATE", "when the next challenger is worth training", nullable=False),
-        Column("evidence", "VARCHAR", "JSON: all numbers and the policy the decision rests on", nullable=False),
-        Column("plan_hash", "VARCHAR", "change-control plan in force", nullable=False),
+        Column("recommendations", "VARCHAR", "JSON list of what to do next"),
+        Column("next_training_date", "DATE", "when the next challenger is worth training"),
+        Column("evidence", "VARCHAR", "JSON: all numbers and the policy the decision rests on"),
+        Column("plan_hash", "VARCHAR", "change-control plan in force"),
     ),
 )
-
-
-def champion_schema() -> pa.Schema:
-    """Arrow schema of :data:`CHAMPION`."""
-    import pyarrow as pa
-
-    types = {"DATE": pa.date32(), "VARCHAR": pa.string(), "BIGINT": pa.int64(), "DOUBLE": pa.float64()}
-    return pa.schema([(column.name, types[column.type]) for column in CHAMPION.columns])
