@@ -44,10 +44,18 @@ def balances(warehouse: Warehouse, table: LandingTable, months: MonthRange) -> l
     Repeated keys are counted among the bronze rows that have no row in quarantine, so that a row which both silver and
     quarantine took, or neither, upsets the balance.
     """
-    tables = (BRONZE[table.name], SILVER[table.name], REJECTED_ROWS)
-    warehouse.ensure(*tables)
-    bronze, silver, rejected = (Slice(stored, months) for stored in tables)
-    sql = f"""
+    warehouse.ensure(BRONZE[table.name], SILVER[table.name], REJECTED_ROWS)
+    with warehouse.read(f"balance {table.name} {months}") as connection:
+        found = {row[0]: Balance(*row) for row in connection.execute(balance_sql(table, months)).fetchall()}
+    return [found.get(month, Balance(month)) for month in months]
+
+
+def balance_sql(table: LandingTable, months: MonthRange) -> str:
+    """A SELECT of the fields of :class:`Balance`, one row for each month that has any rows."""
+    bronze, silver, rejected = (
+        Slice(stored, months) for stored in (BRONZE[table.name], SILVER[table.name], REJECTED_ROWS)
+    )
+    return f"""
 WITH rejected AS (SELECT * FROM {rejected} WHERE table_name = '{table.name}'),
 kept AS (
   SELECT month, hash({key_sql(table)}) AS key_hash
@@ -67,6 +75,3 @@ quarantined AS (
 SELECT month, coalesce(landed, 0), coalesce(silver, 0), coalesce(quarantined, 0), coalesce(deduplicated, 0),
   coalesce(strays, 0)
 FROM landed FULL JOIN refined USING (month) FULL JOIN quarantined USING (month) FULL JOIN repeated USING (month)"""
-    with warehouse.read(f"balance {table.name} {months}") as connection:
-        found = {row[0]: Balance(*row) for row in connection.execute(sql).fetchall()}
-    return [found.get(month, Balance(month)) for month in months]
