@@ -183,7 +183,7 @@ class MonitoringSettings(Section):
     unseen_warning: Rate = Field(0.01, description="share of rows with a category unknown to the reference: warning")
     unseen_alarm: Rate = Field(0.05, description="share of rows with a category unknown to the reference: alarm")
     rolling_months: tuple[PositiveCount, ...] = Field((1, 3, 6, 12), description="windows of realised performance")
-    bootstrap_replicates: PositiveCount = Field(300, description="patient-clustered replicates of each interval")
+    bootstrap_replicates: PositiveCount = Field(200, description="most patient-clustered replicates of an interval")
     calibration_months: PositiveCount = Field(6, description="matured months that recalibrate estimated performance")
     png: bool = Field(True, description="export figures as PNG beside the dashboard")
     performance_window: PositiveCount = Field(3, description="rolling window whose alarms raise the check to an error")
@@ -275,6 +275,9 @@ class Settings(BaseSettings):
     end_month: MonthSetting | None = Field(
         parse_month("2024-12"), description="last month of the partitions; empty: the last closed month"
     )
+
+    log_format: Literal["text", "json"] = Field("text", description="log lines for people or for machines")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is logged")
 
     simulator: SimulatorSettings = SimulatorSettings()
     ingest: IngestSettings = IngestSettings()

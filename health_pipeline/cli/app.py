@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +42,16 @@ def run_app() -> None:
         sys.exit(error.exit_code)
 
 
+def _settings(*, quiet: bool = False) -> Settings:
+    """Read the settings and set up the log; quiet commands show progress and keep the log in the home."""
+    from health_pipeline.logs import configure_logging
+
+    settings = load_settings()
+    stream = Path(os.devnull).open("w") if quiet else None  # noqa: SIM115  # lives as long as the process
+    configure_logging(settings, json=settings.log_format == "json", level=settings.log_level, stream=stream)
+    return settings
+
+
 def _months(settings: Settings, first: str | None, last: str | None) -> MonthRange:
     try:
         start = parse_month(first) if first else settings.start_month
@@ -65,7 +76,7 @@ def simulate(first: FromOption = None, last: ToOption = None) -> None:
     from health_pipeline.cli.progress import work_progress
     from health_pipeline.sources.simulator import simulate as simulate_months
 
-    settings = load_settings()
+    settings = _settings(quiet=True)
     months = _months(settings, first, last)
     with work_progress("simulating") as progress:
         report = simulate_months(months, settings, progress=progress)
@@ -82,7 +93,7 @@ def ingest(
     from health_pipeline.sources.ingest import ingest as ingest_source
 
     with work_progress(f"reading {adapter}") as progress:
-        report = ingest_source(adapter, source, load_settings(), progress=progress)
+        report = ingest_source(adapter, source, _settings(quiet=True), progress=progress)
     console.print(str(report), highlight=False)
 
 
@@ -98,7 +109,7 @@ def run(
     """Materialise months of the graph, as Dagster runs that the UI shows."""
     from health_pipeline.cli.run import run_months
 
-    settings = load_settings()
+    settings = _settings(quiet=True)
     if not run_months(settings, _months(settings, first, last), select, console):
         raise typer.Exit(1)
 
@@ -108,7 +119,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="machine-readabl
     """Show months, rows, champions, performance and open alerts."""
     from health_pipeline.cli.status import collect_status, print_status
 
-    report = collect_status(load_settings())
+    report = collect_status(_settings(quiet=True))
     if as_json:
         typer.echo(json.dumps(report, indent=2, default=str))
     else:
@@ -129,7 +140,7 @@ def demo() -> None:
     """Simulate a hospital, materialise the whole graph for all months, and print a summary."""
     from health_pipeline.cli.demo import run_demo
 
-    if not run_demo(load_settings(), console):
+    if not run_demo(_settings(quiet=True), console):
         raise typer.Exit(1)
 
 
@@ -138,4 +149,4 @@ def up(port: Annotated[int, typer.Option(help="port of the Dagster UI on localho
     """Serve the Dagster UI and its daemon on localhost until Ctrl-C."""
     from health_pipeline.cli.up import serve
 
-    raise typer.Exit(serve(load_settings(), port, console))
+    raise typer.Exit(serve(_settings(), port, console))

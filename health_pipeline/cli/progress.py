@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-Report = Callable[[str, int, int], None]
+Report = Callable[[str], None]
 
 
 def progress_bar(console: Console | None = None) -> Progress:
@@ -24,12 +24,12 @@ def progress_bar(console: Console | None = None) -> Progress:
 
 
 @contextmanager
-def work_progress(title: str) -> Iterator[Report]:
-    """A bar moved by calling what is yielded with what is being done, how much is done, and of how much."""
+def work_progress(title: str, total: int | None = None) -> Iterator[Report]:
+    """A bar that moves by one for each call of what is yielded, with the name of what is being done."""
     with progress_bar() as bar:
-        task = bar.add_task(title, total=None)
+        task = bar.add_task(title, total=total)
 
-        def report(what: str, done: int, total: int) -> None:
-            bar.update(task, description=f"{title}: {what}", completed=done, total=total)
+        def report(what: str) -> None:
+            bar.update(task, description=f"{title}: {what}", advance=1)
 
         yield report

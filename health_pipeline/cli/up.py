@@ -37,8 +37,7 @@ def serve(settings: Settings, port: int, console: Console) -> int:
         "daemon": ["dagster", "daemon", "run", *location],
     }
     processes = {
-        name: subprocess.Popen([sys.executable, "-m", *command], env=environment)
-        for name, command in commands.items()
+        name: subprocess.Popen([sys.executable, "-m", *command], env=environment) for name, command in commands.items()
     }
     console.print(f"Dagster UI: [bold]http://127.0.0.1:{port}[/] (Ctrl-C stops it)", highlight=False)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -34,18 +34,17 @@ class PooledEventLogStorage(SqliteEventLogStorage):
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store the events in one transaction a database: all of them or none."""
-        with self._db_lock:
-            with ExitStack() as transactions:
-                self._batch = {}
-                try:
-                    for shard in (events[0].run_id, INDEX_SHARD_NAME):
-                        connection = transactions.enter_context(self._engine(shard).connect())
-                        transactions.enter_context(connection.begin())
-                        self._batch[shard] = connection
-                    for entry in events:
-                        self.store_event(entry)
-                finally:
-                    self._batch = None
+        with self._db_lock, ExitStack() as transactions:
+            self._batch = {}
+            try:
+                for shard in (events[0].run_id, INDEX_SHARD_NAME):
+                    connection = transactions.enter_context(self._engine(shard).connect())
+                    transactions.enter_context(connection.begin())
+                    self._batch[shard] = connection
+                for entry in events:
+                    self.store_event(entry)
+            finally:
+                self._batch = None
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
@@ -92,7 +91,7 @@ class PooledSqliteStorage(DagsterSqliteStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data)
-        folder = self._event_log_storage._base_dir  # noqa: SLF001
+        folder = self._event_log_storage._base_dir
         self._event_log_storage = PooledEventLogStorage(folder)
 
     @classmethod

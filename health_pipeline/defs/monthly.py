@@ -12,6 +12,7 @@ import dagster as dg
 import pyarrow as pa
 
 from health_pipeline.defs.partitions import range_of, window
+from health_pipeline.logs import log_context, timed
 from health_pipeline.months import MonthRange
 from health_pipeline.warehouse import Query, Slice, Table
 
@@ -98,6 +99,12 @@ def monthly_asset(
         },
     )
     def build(context: dg.AssetExecutionContext, **slices: Any) -> Any:
-        return compute(context, range_of(context), slices)
+        months = range_of(context)
+        with (
+            log_context(run_id=context.run_id, asset=table.qualified, months=str(months)),
+            timed(table.qualified) as found,
+        ):
+            found["months"] = len(months)
+            return compute(context, months, slices)
 
     return build

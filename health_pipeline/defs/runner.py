@@ -103,16 +103,18 @@ def _select(graph: dg.AssetGraph, select: str | None) -> set[dg.AssetKey]:
     if select is None:
         return {key for key in graph.materializable_asset_keys if graph.get(key).group_name not in NOT_BY_DEFAULT}
     try:
-        chosen = dg.AssetSelection.from_string(select).resolve(graph)
+        chosen = {
+            key for part in select.split(",") for key in dg.AssetSelection.from_string(part.strip()).resolve(graph)
+        }
     except Exception as error:  # the parser's errors share no base class
         raise SettingsError(f"cannot read the selection {select!r}: {error}", where="--select") from error
     if not chosen:
         raise SettingsError(
             f"the selection {select!r} names no asset",
             where="--select",
-            remedy="for example: gold/features, group:models, or +models/champion",
+            remedy="for example: gold/features,gold/labels or group:models or +key:models/champion",
         )
-    return set(chosen)
+    return chosen
 
 
 def execute(

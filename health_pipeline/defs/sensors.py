@@ -1,0 +1,212 @@
+"""Sensors and the schedule: what starts runs and tells people without anybody asking.
+
+Belongs here: the triggers. Does not belong here: rules (``due``), texts (``notify.templates``), thresholds (settings).
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+from dagster._core.events import DagsterEventType
+
+from health_pipeline import monitoring, notify
+from health_pipeline.clock import Clock
+from health_pipeline.defs.due import Due, Stage, due
+from health_pipeline.defs.partitions import Partitions
+from health_pipeline.defs.requests import STAGES, requests
+from health_pipeline.defs.state import read_state
+from health_pipeline.months import MonthRange, month_key, parse_month, shift
+from health_pipeline.settings import Settings
+from health_pipeline.warehouse import Warehouse
+
+ON = dg.DefaultSensorStatus.RUNNING
+EVERYTHING = STAGES[Stage.EXTRACTS] | STAGES[Stage.LABELS] | STAGES[Stage.IMPROVEMENT]
+BATCH = 500
+"""Check evaluations looked at in one tick."""
+
+
+def build_sensors(settings: Settings, partitions: Partitions, clock: Clock) -> list[dg.SensorDefinition]:
+    """All sensors of the graph but the one that deploys."""
+    return [
+        _new_files(settings),
+        _drift(settings, partitions),
+        _failed_checks(settings, clock),
+        _failed_runs(settings, clock),
+        _decisions(settings, partitions, clock),
+    ]
+
+
+def build_schedule(settings: Settings) -> dg.ScheduleDefinition:
+    """Monthly look at what is due, for homes whose sensors are off."""
+
+    @dg.schedule(
+        name="monthly_improvement",
+        target=EVERYTHING,
+        cron_schedule="0 5 2 * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="On the second of each month: ask for every stage that is due.",
+    )
+    def monthly_improvement(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunRequest]:
+        return list(_due_requests(context, settings, "schedule"))
+
+    return monthly_improvement
+
+
+def _due_requests(
+    context: dg.SensorEvaluationContext | dg.ScheduleEvaluationContext, settings: Settings, trigger: str
+) -> Iterator[dg.RunRequest]:
+    now = time.time()
+    graph = context.repository_def.asset_graph  # type: ignore[union-attr]
+    yield from requests(
+        due(read_state(context.instance, settings, now)), context.instance, graph, now=now, trigger=trigger
+    )
+
+
+def _new_files(settings: Settings) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="new_landing_files",
+        target=EVERYTHING,
+        minimum_interval_seconds=30,
+        default_status=ON,
+        description="A month has landed or was restated, or its successor made its labels mature: run what follows.",
+    )
+    def new_landing_files(context: dg.SensorEvaluationContext) -> Sequence[dg.RunRequest]:
+        return list(_due_requests(context, settings, "new_files"))
+
+    return new_landing_files
+
+
+def _drift(settings: Settings, partitions: Partitions) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="drift_retrain",
+        target=STAGES[Stage.IMPROVEMENT],
+        minimum_interval_seconds=60,
+        default_status=ON,
+        description="Enough of the last months drifted, the latest included: tune and train again.",
+    )
+    def drift_retrain(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        stored = context.instance.get_materialized_partitions(dg.AssetKey(["monitoring", "drift"]))
+        months = sorted(set(stored) & set(partitions.models.get_partition_keys()))
+        if not months:
+            return dg.SkipReason("no month was monitored yet")
+        latest = parse_month(months[-1])
+        if context.cursor == month_key(latest):
+            return dg.SkipReason(f"{latest:%Y-%m} was judged already")
+        first = max(shift(latest, 1 - settings.monitoring.drift_window), parse_month(months[0]))
+        statuses = monitoring.month_statuses(Warehouse.from_settings(settings), MonthRange(first, latest))
+        request = monitoring.drift_request(statuses, settings)
+        if request is None:
+            return dg.SensorResult(skip_reason=f"{latest:%Y-%m}: no retrain needed", cursor=month_key(latest))
+        notify.send(notify.templates.retrain_requested(month=month_key(latest), reason=request.reason), settings)
+        graph = context.repository_def.asset_graph  # type: ignore[union-attr]
+        item = Due(Stage.IMPROVEMENT, latest, "drift")
+        return dg.SensorResult(
+            run_requests=list(requests([item], context.instance, graph, now=time.time(), trigger="drift")),
+            cursor=month_key(latest),
+        )
+
+    return drift_retrain
+
+
+def _failed_checks(settings: Settings, clock: Clock) -> dg.SensorDefinition:
+    """Dagster OSS alerts nobody about a failed check; a failed check that does not block even leaves its run green."""
+
+    @dg.sensor(
+        name="failed_check_alerts",
+        minimum_interval_seconds=30,
+        default_status=ON,
+        description="One alert for each failed check evaluation, of any severity, with its month.",
+    )
+    def failed_check_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        cursor = int(context.cursor or 0)
+        records = context.instance.event_log_storage.get_event_records(
+            dg.EventRecordsFilter(event_type=DagsterEventType.ASSET_CHECK_EVALUATION, after_cursor=cursor),
+            limit=BATCH,
+            ascending=True,
+        )
+        failed = 0
+        for record in records:
+            evaluation = record.event_log_entry.get_dagster_event().asset_check_evaluation_data
+            cursor = max(cursor, record.storage_id)
+            if evaluation.passed:
+                continue
+            failed += 1
+            alert = notify.templates.check_failed(
+                check=evaluation.check_name,
+                asset=evaluation.asset_key.to_user_string(),
+                partition=evaluation.partition,
+                severity=evaluation.severity.value,
+                summary=evaluation.description or "",
+                evaluation=str(record.storage_id),
+            )
+            notify.send(alert, settings, clock)
+        notify.flush(settings, clock)
+        return dg.SensorResult(skip_reason=f"{len(records)} evaluations read, {failed} failed", cursor=str(cursor))
+
+    return failed_check_alerts
+
+
+def _failed_runs(settings: Settings, clock: Clock) -> dg.SensorDefinition:
+    @dg.run_failure_sensor(
+        name="failed_run_alerts",
+        minimum_interval_seconds=30,
+        default_status=ON,
+        description="One alert for each failed run.",
+    )
+    def failed_run_alerts(context: dg.RunFailureSensorContext) -> None:
+        run = context.dagster_run
+        steps = context.get_step_failure_events()
+        cause = steps[0].step_failure_data.error if steps else None
+        while cause is not None and cause.cause is not None:
+            cause = cause.cause
+        alert = notify.templates.run_failed(
+            run_id=run.run_id,
+            job=run.tags.get("health_pipeline/request", run.job_name),
+            partition=run.tags.get("dagster/partition"),
+            step=steps[0].step_key if steps else None,
+            error=cause.message.strip() if cause is not None else context.failure_event.message or "",
+        )
+        notify.send(alert, settings, clock)
+
+    return failed_run_alerts
+
+
+def _decisions(settings: Settings, partitions: Partitions, clock: Clock) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="decision_alerts",
+        minimum_interval_seconds=30,
+        default_status=ON,
+        description="Tell what was decided about the champion of each month, with near misses.",
+    )
+    def decision_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        told = set(json.loads(context.cursor or "[]"))
+        stored = context.instance.get_materialized_partitions(dg.AssetKey(["models", "champion"]))
+        months = sorted((set(stored) & set(partitions.models.get_partition_keys())) - told)
+        if not months:
+            return dg.SensorResult(skip_reason="no new decision", cursor=context.cursor)
+        warehouse = Warehouse.from_settings(settings)
+        span = MonthRange(parse_month(months[0]), parse_month(months[-1]))
+        for made in monitoring.decisions(warehouse, span):
+            key = month_key(made.month)
+            if key in told:
+                continue
+            again = f"{made.next_training_date:%Y-%m}" if made.next_training_date else None
+            notify.send(
+                notify.templates.decision(
+                    month=key, decision=made.decision, model_id=made.model_id, reason=made.reason, next_training=again
+                ),
+                settings,
+                clock,
+            )
+            if made.near_misses and made.challenger_id:
+                notify.send(
+                    notify.templates.gate_near_miss(month=key, model_id=made.challenger_id, criteria=made.near_misses),
+                    settings,
+                    clock,
+                )
+        return dg.SensorResult(
+            skip_reason=f"told {len(months)} decisions", cursor=json.dumps(sorted(told | set(months)))
+        )
+
+    return decision_alerts
