@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 NOT_FEATURES = frozenset({"month", "encounter_id", "patient_key", "discharged_at"})
+CALENDAR_FEATURES = frozenset({"discharge_season"})
+"""Functions of the month itself: every month differs from a year in them, so their drift says nothing."""
 FINE_BINS = 50
 EDGE_ROWS = 50_000
 
@@ -64,7 +66,7 @@ def measured_columns(connection: DuckDBPyConnection, relation: str) -> list[Meas
     """Columns of a relation that are features, by their type; times and keys are left out."""
     found: list[Measured] = []
     for name, type_, *_ in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall():
-        if name in NOT_FEATURES or type_.startswith(("DATE", "TIME")):
+        if name in NOT_FEATURES | CALENDAR_FEATURES or type_.startswith(("DATE", "TIME")):
             continue
         categorical = type_ in {"BOOLEAN", "VARCHAR"} or type_.startswith("ENUM")
         found.append(Measured(name, "categorical" if categorical else "numeric"))

@@ -1,21 +1,21 @@
 """Rows of ``monitoring.drift``: what changed in a month, against which reference, and whether it matters.
 
 References are fixed by the month and its champion alone (never by the width of the run): the champion's training
-window, the same season of the year before (three months around it), and for scores the earlier months scored by the
-same model.
+window, the same season of the year before (three months around it), and for scores what the champion gave on the
+months it was judged on.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from health_pipeline.modeling.windows import windows_of
 from health_pipeline.monitoring import volume
+from health_pipeline.monitoring.champions import Champion, champions
 from health_pipeline.monitoring.comparison import Reference, Row, compare
 from health_pipeline.monitoring.distributions import (
     Bins,
@@ -27,6 +27,7 @@ from health_pipeline.monitoring.distributions import (
     tallies,
 )
 from health_pipeline.monitoring.rows import to_table
+from health_pipeline.monitoring.scores import score_rows
 from health_pipeline.monitoring.tables import DRIFT
 from health_pipeline.months import Month, MonthRange, shift
 from health_pipeline.settings import Settings
@@ -38,16 +39,7 @@ if TYPE_CHECKING:
 
     from health_pipeline.warehouse import Warehouse
 
-SCORE_MONTHS = 12
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Champion:
-    """Model in force in a month, and the month it was trained for."""
-
-    model_id: str
-    model_month: Month
 
 
 def training_window(model_month: Month, settings: Settings) -> MonthRange | None:
@@ -80,22 +72,22 @@ def drift_months(
     """
     rows: list[Row] = []
     with warehouse.read(f"drift {months}") as connection:
-        champions = _champions(connection, champion.only(months))
+        in_force = champions(connection, champion.only(months))
         columns = measured_columns(connection, str(features.only(months)))
         groups: dict[Champion, list[Month]] = defaultdict(list)
         for month in months:
-            if month in champions:
-                groups[champions[month]].append(month)
+            if month in in_force:
+                groups[in_force[month]].append(month)
             else:
                 rows.append(_nothing(month, "no champion is in force"))
         for model, members in groups.items():
             window = training_window(model.model_month, settings)
             rows += _feature_rows(connection, features, window, model, members, columns, settings)
-            for month in members:
-                rows += _score_rows(connection, predictions, model, month, settings)
         rows += volume.volume_rows(
-            connection, features, {m: champions[m].model_id for m in months if m in champions}, settings
+            connection, features, {m: in_force[m].model_id for m in months if m in in_force}, settings
         )
+    for model, members in groups.items():
+        rows += score_rows(warehouse, features, predictions, model, members, settings=settings)
     return to_table(DRIFT, [*rows, *_summaries(rows, months)])
 
 
@@ -140,35 +132,6 @@ def _training(
     return bins, tallies(connection, relation, bins)
 
 
-def _score_rows(
-    connection: DuckDBPyConnection, predictions: Slice, model: Champion, month: Month, settings: Settings
-) -> list[Row]:
-    """Scores and predicted labels of the champion against those it gave in earlier months."""
-    earlier = MonthRange(shift(month, -SCORE_MONTHS), shift(month, -1))
-
-    def scored(months: MonthRange) -> str:
-        return (
-            "(SELECT month, encounter_id, probability AS score, label AS predicted_label "
-            f"FROM {predictions.only(months)} WHERE model_role = 'champion' AND model_id = '{model.model_id}')"
-        )
-
-    common = {"month": month, "model_id": model.model_id}
-    kinds = {"score": Measured("score", "numeric"), "prediction": Measured("predicted_label", "categorical")}
-    rows: list[Row] = []
-    for kind, column in kinds.items():
-        bins = reference_bins(connection, scored(earlier), [column])
-        before = tallies(connection, scored(earlier), bins)
-        now = tallies(connection, scored(MonthRange(month, month)), bins)
-        if month not in now or not before:
-            why = "no predictions" if month not in now else "this model has not scored an earlier month"
-            _log.info("drift.no_data", month=str(month), subject=kind, reason=why)
-            rows.append({**common, **_empty(kind, column.name, "psi", "earlier_scores")})
-            continue
-        reference = Reference("earlier_scores", list(before.values()))
-        rows += [{**common, **row} for row in compare(kind, now[month], reference, bins, settings.monitoring)]
-    return rows
-
-
 def _summaries(rows: Sequence[Row], months: MonthRange) -> list[Row]:
     """The month as a whole: alarms against the model's own past; the season only warns."""
     result: list[Row] = []
@@ -200,14 +163,6 @@ def _summaries(rows: Sequence[Row], months: MonthRange) -> list[Row]:
             }
         )
     return result
-
-
-def _champions(connection: DuckDBPyConnection, champion: Slice) -> dict[Month, Champion]:
-    found = connection.execute(
-        f"SELECT month, model_id, coalesce(model_month, month) FROM {champion} "
-        "WHERE model_id IS NOT NULL ORDER BY month"
-    ).fetchall()
-    return {month: Champion(model_id, model_month) for month, model_id, model_month in found}
 
 
 def _months_of(features: Slice, months: Sequence[Month]) -> str:

@@ -46,7 +46,9 @@ def recalibration(matured: Scored) -> Calibration:
     return fit_calibration(logit(matured.probability), matured.outcome)
 
 
-def expected_performance(rows: Scored, calibration: Calibration, replicates: int, seed: int) -> dict[str, Estimate]:
+def expected_performance(
+    rows: Scored, calibration: Calibration, replicates: int, seed: int, metrics: Sequence[str]
+) -> dict[str, Estimate]:
     """Expected measures with an interval of the outcome they predict.
 
     The interval covers what one month may bring: each replicate draws patients and then outcomes.
@@ -56,11 +58,14 @@ def expected_performance(rows: Scored, calibration: Calibration, replicates: int
         calibration: applied to the predicted probabilities.
         replicates: draws.
         seed: the same seed gives the same interval.
+        metrics: names from ``ESTIMABLE`` and ``LABEL_METRICS``.
     """
     chance = calibration.probabilities(logit(rows.probability))
     estimates: dict[str, Estimate] = {}
-    for names, score in ((ESTIMABLE, rows.probability), (LABEL_METRICS, rows.label)):
-        estimates |= _expected(names, score, chance, rows.patient, replicates, seed)
+    for known, score in ((ESTIMABLE, rows.probability), (LABEL_METRICS, rows.label)):
+        names = [name for name in metrics if name in known]
+        if names:
+            estimates |= _expected(names, score, chance, rows.patient, replicates, seed)
     return estimates
 
 

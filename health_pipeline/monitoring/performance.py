@@ -10,7 +10,7 @@ import structlog
 from health_pipeline.modeling.metrics import METRICS, Estimate, measure_with_intervals
 from health_pipeline.monitoring import baselines
 from health_pipeline.monitoring.comparison import Row
-from health_pipeline.monitoring.estimation import LABEL_METRICS, expected_performance, recalibration
+from health_pipeline.monitoring.estimation import ESTIMABLE, LABEL_METRICS, expected_performance, recalibration
 from health_pipeline.monitoring.limits import judge
 from health_pipeline.monitoring.rows import to_table
 from health_pipeline.monitoring.scored import Scored, roles, scored_rows
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 SEGMENT_METRICS = ("roc_auc", "observed_expected", "brier", "recall")
 RANK_METRICS = tuple(name for name in METRICS if name not in LABEL_METRICS)
-_REPLICATE_ROWS = 30_000_000
-_LEAST_REPLICATES = 50
+_REPLICATE_ROWS = 2_000_000
+_LEAST_REPLICATES = 100
 _log = structlog.get_logger(__name__)
 
 
@@ -48,11 +48,12 @@ def performance_months(
         Rows of ``PERFORMANCE``. Segments use ``gold.features`` of the same months. A month without predictions gets one
         row with status ``no_data``.
     """
+    from threadpoolctl import threadpool_limits
+
     from health_pipeline.features import FEATURE_TABLE
 
     back = max(*settings.monitoring.rolling_months, settings.monitoring.calibration_months + 1)
     span = months.widen(before=back)
-    rows: list[Row] = []
     with warehouse.read(f"performance {months}") as connection:
         known = baselines.holdout_metrics(connection, champion.only(span))
         found = roles(connection, predictions.only(months))
@@ -60,14 +61,23 @@ def performance_months(
             role: scored_rows(connection, predictions.only(span), labels.only(span), Slice(FEATURE_TABLE, span), role)
             for role in found
         }
-    for month in months:
-        if not any(month in role_rows.scored_months for role_rows in scored.values()):
-            _log.warning("performance.no_data", month=str(month), reason="no predictions")
-            rows.append(_no_data(month, "champion", "estimated", 1, "all", settings.promotion.primary_metric))
-        for role, role_rows in scored.items():
-            if month in role_rows.scored_months:
-                rows += _role_rows(role, role_rows, month, known, settings)
+    with threadpool_limits(1):  # sums in a fixed order: the same bits whatever the machine
+        rows = [row for month in months for row in _month_rows(month, scored, known, settings)]
     return to_table(PERFORMANCE, rows)
+
+
+def _month_rows(
+    month: Month, scored: Mapping[str, Scored], known: Mapping[str, Mapping[str, Estimate]], settings: Settings
+) -> list[Row]:
+    if not any(month in rows.scored_months for rows in scored.values()):
+        _log.warning("performance.no_data", month=str(month), reason="no predictions")
+        return [_no_data(month, "champion", "estimated", 1, "all", settings.promotion.primary_metric)]
+    return [
+        row
+        for role, rows in scored.items()
+        if month in rows.scored_months
+        for row in _role_rows(role, rows, month, known, settings)
+    ]
 
 
 def _role_rows(
@@ -92,7 +102,8 @@ def _role_rows(
             }
             continue
         pooled = rows.during(covered).matured
-        for row in _realised(pooled, baseline, settings):
+        segmented = window in {settings.monitoring.performance_window, max(settings.monitoring.rolling_months)}
+        for row in _realised(pooled, baseline, settings, segmented=segmented):
             realised.append({**common, "kind": "realised", "window_months": window, **row})
     yield from realised
     single = {(row["segment"], row["metric"]): row for row in realised if row["window_months"] == 1}
@@ -113,14 +124,18 @@ def _estimated(
         if len(group) < settings.privacy.small_number:
             yield from (_suppressed(segment, metric) for metric in wanted or SEGMENT_METRICS)
             continue
-        found = expected_performance(group, calibration, _replicates(group, settings), settings.training.seed)
-        for metric, estimate in found.items():
-            if wanted is None or metric in wanted:
-                yield _row(segment, metric, estimate, baseline)
+        found = expected_performance(
+            group,
+            calibration,
+            _replicates(group, settings),
+            settings.training.seed,
+            wanted or (*ESTIMABLE, *LABEL_METRICS),
+        )
+        yield from (_row(segment, metric, estimate, baseline) for metric, estimate in found.items())
 
 
-def _realised(rows: Scored, baseline: Mapping[str, Estimate], settings: Settings) -> Iterator[Row]:
-    for segment, group in rows.groups():
+def _realised(rows: Scored, baseline: Mapping[str, Estimate], settings: Settings, *, segmented: bool) -> Iterator[Row]:
+    for segment, group in rows.groups() if segmented else [("all", rows)]:
         wanted = METRICS if segment == "all" else SEGMENT_METRICS
         events, small = int(group.outcome.sum()), settings.privacy.small_number
         if segment != "all" and min(events, len(group) - events) < small:

@@ -26,7 +26,12 @@ DRIFT = Table(
             "threshold", "DOUBLE", "limit beyond which the status is no longer ok (for changes: of the absolute value)"
         ),
         Column("status", "VARCHAR", "ok, warning, alarm or no_data (never ok without data)", False),
-        Column("reference", "VARCHAR", "training_window, same_season, earlier_scores, previous_year or none", False),
+        Column(
+            "reference",
+            "VARCHAR",
+            "training_window, same_season, validation_and_holdout, earlier_scores, previous_year or none",
+            False,
+        ),
         Column("alarm_threshold", "DOUBLE", "limit beyond which the status is alarm; NULL: the row never alarms alone"),
         Column("chance_level", "DOUBLE", "what sampling error alone exceeds in one stable month of a hundred"),
         Column("reference_value", "DOUBLE", "the same number in the reference, where it has one"),

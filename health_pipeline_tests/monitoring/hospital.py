@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from health_pipeline.cohort.tables import LABELS
 from health_pipeline.modeling.tables import PREDICTIONS
+from health_pipeline.monitoring.rows import to_table
 from health_pipeline.months import Month, MonthRange, shift
 from health_pipeline.promotion.tables import CHAMPION
 from health_pipeline.settings import Settings, load_settings
@@ -142,8 +143,6 @@ def fill(
 
 
 def champion_rows(models: MonthRange, **overrides: Any) -> pa.Table:
-    from health_pipeline.promotion.tables import champion_schema
-
     metrics = {"roc_auc": {"value": 0.76, "ci_low": 0.74, "ci_high": 0.78, "n": 2400}}
     rows = []
     for index, month in enumerate(models):
@@ -164,7 +163,7 @@ def champion_rows(models: MonthRange, **overrides: Any) -> pa.Table:
             "plan_hash": "0",
         }
         rows.append(row | overrides)
-    return pa.Table.from_pylist(rows, schema=champion_schema())
+    return to_table(CHAMPION, rows)
 
 
 def _write(warehouse: Warehouse, table: Table, months: MonthRange, parts: list[pa.Table]) -> None:
