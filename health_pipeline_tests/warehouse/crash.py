@@ -47,7 +47,9 @@ def read_state(settings: Settings, _first: int, rows: int, out: int) -> None:
     warehouse = Warehouse.from_settings(settings)
     reports = warehouse.reports(VISITS, MONTHS)
     with warehouse.read("newest") as connection:
-        newest = connection.execute(f'SELECT max(cost), min(cost) FROM "gold"."visits" WHERE visit_id = \'v1\'').fetchone()
+        newest = connection.execute(
+            'SELECT max(cost), min(cost) FROM "gold"."visits" WHERE visit_id = \'v1\''
+        ).fetchone()
     number = int(newest[0]) if newest and newest[0] is not None else -1
     expected = []
     if number >= 0:
@@ -63,7 +65,9 @@ def read_state(settings: Settings, _first: int, rows: int, out: int) -> None:
     os.write(out, json.dumps({"generation": number, "whole": whole}).encode())
 
 
-def forked(job: Callable[[Settings, int, int, int], None], settings: Settings, first: int, rows: int) -> tuple[int, int]:
+def forked(
+    job: Callable[[Settings, int, int, int], None], settings: Settings, first: int, rows: int
+) -> tuple[int, int]:
     """Process id and the reading end of what the job writes."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -108,7 +112,8 @@ def main(settings_json: str, rounds: int, rows: int, seed: int) -> None:
         # The last commit may have happened although the writer did not live to say so.
         state |= {"round": number, "acknowledged": acknowledged, "in_flight": said.count(b"b") > done}
         state["kept"] = state["generation"] in {acknowledged, acknowledged + 1}
-        print(json.dumps(state), flush=True)
+        sys.stdout.write(json.dumps(state) + "\n")
+        sys.stdout.flush()
         first = max(state["generation"], acknowledged) + 1
 
 

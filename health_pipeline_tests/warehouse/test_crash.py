@@ -14,7 +14,13 @@ import pytest
 def crash(home: Path, backend: dict[str, str], rounds: int, rows: int, seed: int) -> list[dict]:
     settings = {"home": str(home), "warehouse": {**backend, "threads": 1, "lock_timeout_seconds": 60}}
     ran = subprocess.run(
-        [sys.executable, "-m", "health_pipeline_tests.warehouse.crash", json.dumps(settings), *map(str, (rounds, rows, seed))],
+        [
+            sys.executable,
+            "-m",
+            "health_pipeline_tests.warehouse.crash",
+            json.dumps(settings),
+            *map(str, (rounds, rows, seed)),
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -40,7 +46,11 @@ def test_killed_processes_leave_whole_slices(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "rounds"),
-    [({"backend": "duckdb"}, 200), ({"backend": "encrypted", "encryption_key": "k"}, 60), ({"backend": "ducklake"}, 60)],
+    [
+        ({"backend": "duckdb"}, 200),
+        ({"backend": "encrypted", "encryption_key": "k"}, 60),
+        ({"backend": "ducklake"}, 60),
+    ],
     ids=["duckdb", "encrypted", "ducklake"],
 )
 def test_many_killed_processes_leave_whole_slices(tmp_path: Path, backend: dict[str, str], rounds: int) -> None:

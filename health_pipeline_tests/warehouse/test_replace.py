@@ -125,17 +125,18 @@ def test_an_error_shows_no_value_of_a_row(file_warehouse: Warehouse) -> None:
 
 
 def test_columns_of_a_wider_or_equal_type_are_taken(warehouse: Warehouse) -> None:
+    eight_o_clock = dt.datetime(2022, 1, 1, 8)  # noqa: DTZ001 hospital local time
     rows = pa.table(
         {
             "visit_id": pa.array(["a", "b"]).dictionary_encode(),
             "month": pa.array([dt.date(2022, 1, 1)] * 2),
             "planned": pa.nulls(2),
             "cost": pa.array([1, 2], pa.int32()),
-            "seen_at": pa.array([dt.datetime(2022, 1, 1, 8)] * 2, pa.timestamp("ns")),
+            "seen_at": pa.array([eight_o_clock] * 2, pa.timestamp("ns")),
         }
     )
     warehouse.replace(VISITS, JANUARY, rows)
-    assert content(warehouse)[0] == (dt.date(2022, 1, 1), "a", 1.0, dt.datetime(2022, 1, 1, 8), None)
+    assert content(warehouse)[0] == (dt.date(2022, 1, 1), "a", 1.0, eight_o_clock, None)
 
 
 def test_a_new_nullable_column_is_added(settings, warehouse: Warehouse) -> None:
@@ -179,7 +180,9 @@ def test_hashes_depend_on_every_column_and_on_repetition(file_warehouse: Warehou
         "swapped": f"SELECT * REPLACE (CASE visit_id WHEN 'v1' THEN 2.0 WHEN 'v2' THEN 1.0 ELSE cost END AS cost) "
         f"FROM ({base})",
     }
-    hashes = {name: file_warehouse.replace(loose, JANUARY, Query(sql))[0].content_hash for name, sql in variants.items()}
+    hashes = {
+        name: file_warehouse.replace(loose, JANUARY, Query(sql))[0].content_hash for name, sql in variants.items()
+    }
     assert len(set(hashes.values())) == len(variants), hashes
     again = file_warehouse.replace(loose, JANUARY, Query(f"SELECT * FROM ({base}) ORDER BY visit_id DESC;"))
     assert again[0].content_hash == hashes["base"]
