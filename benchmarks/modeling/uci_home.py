@@ -1,6 +1,6 @@
 """Builds a home with the UCI Diabetes extract up to gold features and labels, through the rooms' own functions.
 
-python benchmarks/modeling/uci_home.py <dataset_diabetes.zip or folder> <home>
+python benchmarks/modeling/uci_home.py <dataset_diabetes.zip or folder> <home> [<cohort definition>]
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def uci_settings(home: Path, **sections: object) -> Settings:
     return Settings(home=home, start_month=MONTHS.first, end_month=MONTHS.last, **sections)
 
 
-def build(extract: Path, home: Path) -> None:
-    settings = uci_settings(home)
+def build(extract: Path, home: Path, definition: str = "cms_30_day") -> None:
+    settings = uci_settings(home, cohort={"definition": definition})
     started = time.perf_counter()
 
     def lap(name: str) -> None:
@@ -60,4 +60,4 @@ def build(extract: Path, home: Path) -> None:
 
 
 if __name__ == "__main__":
-    build(Path(sys.argv[1]), Path(sys.argv[2]))
+    build(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:4])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,7 @@ class Candidate:
     subject: Subject
     bundle: Bundle
     metrics: Mapping[str, Estimate]
+    loss_curve: Sequence[float] = ()
 
 
 def read_subject(
@@ -138,7 +139,7 @@ def fit_candidate(
         metadata=_metadata(subject, tuned, effort, seed, fit.facts),
     ).named(family.short, month_key(subject.month))
     metrics = judge(bundle, subject.holdout, effort.replicates, seed_of(settings.training.seed, "intervals"))
-    return Candidate(subject, bundle, metrics)
+    return Candidate(subject, bundle, metrics, fit.loss_curve)
 
 
 def judge(bundle: Bundle, rows: Dataset, replicates: int, seed: int) -> dict[str, Estimate]:

@@ -15,6 +15,7 @@ from health_pipeline.modeling.parallel import Plan, in_order, plan_threads
 from health_pipeline.modeling.profiles import effort_of
 from health_pipeline.modeling.rows import arrow_rows, metrics_json, to_json
 from health_pipeline.modeling.tables import model_table
+from health_pipeline.modeling.tracking import Tracker
 from health_pipeline.modeling.tuning import Tuned, carried, recipe_of, seed_of, tune, tuning_month
 from health_pipeline.months import Month, MonthRange, month_key
 
@@ -83,6 +84,7 @@ class _Trainer:
         self.family, self.warehouse, self.features, self.labels = family, warehouse, features, labels
         self.months, self.settings = months, settings
         self.effort = effort_of(settings.training)
+        self.tracker = Tracker(settings)
         self.recipe = recipe_of(settings, self.effort)
 
     def tuning_month_of(self, month: Month) -> Month:
@@ -142,12 +144,16 @@ class _Trainer:
         tuned = parameters[self.tuning_month_of(month)]
         bundle, subject = outcome.bundle, outcome.subject
         path = Path("models") / self.family.name / bundle.model_id
-        digest = bundle.save(self.settings.home / path)
+        folder = self.settings.home / path
+        digest = bundle.save(folder)
+        tracked = self.tracker.log(outcome, tuned, folder, digest)
         return {
             **common,
             **_window_columns(subject.windows),
             "model_id": bundle.model_id,
             "status": "trained",
+            "mlflow_run_id": tracked.run_id,
+            "mlflow_version": tracked.version,
             "parameters": to_json(
                 {
                     "hyperparameters": dict(tuned.parameters),
