@@ -117,7 +117,8 @@ UNPLANNED: tuple[Cause, ...] = (
     Cause("syncope", "R55", "internal medicine", "312", 4, 1.9, -0.15, -2.0, 19_000),
 )
 PLANNED: tuple[Cause, ...] = (
-    Cause("knee_replacement", "M17.11", "orthopaedics", "470", 9, 1.8, -0.75, -3.0, 58_000, {"obesity": 1.7}, "0SRC0J9"),
+    Cause("knee_replacement", "M17.11", "orthopaedics", "470", 9, 1.8, -0.75, -3.0, 58_000,
+          {"obesity": 1.7}, "0SRC0J9"),
     Cause("hip_replacement", "M16.11", "orthopaedics", "470", 7, 1.8, -0.70, -3.0, 60_000, {}, "0SR90J9"),
     Cause("spinal_fusion", "M48.061", "neurosurgery", "460", 4, 2.9, -0.35, -2.2, 95_000, {}, "0SG0071"),
     Cause("bypass_surgery", "I25.110", "cardiac surgery", "236", 2, 6.6, -0.15, -0.8, 140_000,

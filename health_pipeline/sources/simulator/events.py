@@ -1,7 +1,8 @@
 """Clinical events of the simulated stays: diagnoses, laboratory values, vital signs, medicines, procedures.
 
 Each has the moment it happened and the moment it was recorded: most diagnoses on admission, but final coding days
-after the discharge; results within hours, a few only after the patient has gone; medicines and procedures during the stay.
+after the discharge; results within hours, a few only after the patient has gone; medicines and procedures
+during the stay.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def clinical_events(rng: np.random.Generator, care: MonthOfCare) -> pa.Table:
 def _during(rng: np.random.Generator, stays: Stays, chosen: np.ndarray, hours: float) -> np.ndarray:
     """A moment within the first ``hours`` of the stay, or before its end."""
     begin, end = stays.admitted_at[chosen], stays.discharged_at[chosen]
-    return begin + rng.random(len(begin)) * np.minimum(end - begin, hours * HOUR)
+    moment: np.ndarray = begin + rng.random(len(begin)) * np.minimum(end - begin, hours * HOUR)
+    return moment
 
 
 def _coded_at(rng: np.random.Generator, stays: Stays, chosen: np.ndarray, at_once: float) -> np.ndarray:
@@ -97,10 +99,10 @@ def _diagnoses(rng: np.random.Generator, rows: EventRows, stays: Stays, effects:
     rows.add(stays.person, stays.number, time, _coded_at(rng, stays, everyone, 0.92), principal, None,
              rows.text("principal"))  # fmt: skip
     codes = np.array([number(condition.code) for condition in CONDITIONS])
-    who, condition = np.nonzero(stays.conditions & (rng.random(stays.conditions.shape) < 0.90))
-    different = codes[condition] != principal[who]
-    who, condition = who[different], condition[different]
-    rows.add(stays.person[who], stays.number[who], time[who], _coded_at(rng, stays, who, 0.84), codes[condition],
+    who, which = np.nonzero(stays.conditions & (rng.random(stays.conditions.shape) < 0.90))
+    different = codes[which] != principal[who]
+    who, which = who[different], which[different]
+    rows.add(stays.person[who], stays.number[who], time[who], _coded_at(rng, stays, who, 0.84), codes[which],
              None, rows.text("secondary"))  # fmt: skip
 
 
@@ -116,6 +118,7 @@ def _values(rng: np.random.Generator, stays: Stays) -> dict[str, tuple[np.ndarra
     glucose = np.where(diabetes, 168, 104) * np.exp(0.22 * rng.normal(size=size) + 0.05 * severity)
     leukocytes = 8.2 * np.exp(0.28 * rng.normal(size=size) + 0.16 * severity)
     pressure = 134 + 19 * rng.normal(size=size) - 4 * severity + 5 * has[:, INDEX["hypertension"]]
+    noise = rng.normal(size=size)
     on_admission_only = np.zeros(size)
     return {
         "creatinine": (stays.creatinine * worse, stays.creatinine),
@@ -127,7 +130,7 @@ def _values(rng: np.random.Generator, stays: Stays) -> dict[str, tuple[np.ndarra
         "platelets": ((228 + 66 * rng.normal(size=size)).clip(12, 900), on_admission_only),
         "glucose": (glucose, around(np.where(diabetes, 142, 100), 0.18)),
         "albumin": (stays.albumin + 0.1 * rng.normal(size=size), stays.albumin),
-        "hba1c": (np.where(diabetes, 7.6, 5.5) + np.where(diabetes, 1.3, 0.3) * rng.normal(size=size), on_admission_only),
+        "hba1c": (np.where(diabetes, 7.6 + 1.3 * noise, 5.5 + 0.3 * noise), on_admission_only),
         "bnp": (90 * np.exp(0.9 * rng.normal(size=size) + 1.6 * has[:, INDEX["heart_failure"]]), on_admission_only),
         "lactate": (1.3 * np.exp(0.35 * rng.normal(size=size) + 0.22 * severity), on_admission_only),
         "systolic_pressure": (pressure.clip(62, 240), on_admission_only),
@@ -167,15 +170,15 @@ def _results(
     value = values[chosen].clip(0.1)
     pending = rng.random(len(chosen)) < 0.03
     delay = np.where(pending, rng.uniform(12, 72, len(chosen)), rng.uniform(0.4, 2.8, len(chosen)))
-    code = np.full(len(chosen), rows.code(f"LOINC//{test.loinc}//{test.unit}"))
+    codes = np.full(len(chosen), rows.code(f"LOINC//{test.loinc}//{test.unit}"))
     decimals = test.decimals
     if test.other_unit:
         third = stays.facility[chosen] == 2
         value = np.where(third, value * test.other_factor, value)
-        code[third] = rows.code(f"LOINC//{test.loinc}//{test.other_unit}")
+        codes[third] = rows.code(f"LOINC//{test.loinc}//{test.other_unit}")
     if test.name == "urea" and effects["urea_factor"] != 1.0:
         value, decimals = value * effects["urea_factor"], 1
-    rows.add(stays.person[chosen], stays.number[chosen], taken, taken + delay * HOUR, code, np.round(value, decimals))
+    rows.add(stays.person[chosen], stays.number[chosen], taken, taken + delay * HOUR, codes, np.round(value, decimals))
 
 
 def _drugs(rng: np.random.Generator, rows: EventRows, stays: Stays) -> None:
@@ -185,32 +188,33 @@ def _drugs(rng: np.random.Generator, rows: EventRows, stays: Stays) -> None:
         preference[:, number] += 0.9 * stays.conditions[:, treats].any(axis=1)
         preference[:, number] -= 0.5 * (drug not in _COMMON_DRUGS)
     rank = np.argsort(np.argsort(-preference, axis=1), axis=1)
-    who, drug = np.nonzero(rank < stays.drugs[:, None])
+    who, chosen = np.nonzero(rank < stays.drugs[:, None])
     codes = np.array([rows.code(f"RXNORM//{name}") for name in _DRUGS])
     change = rng.choice(len(_CHANGES), size=len(who), p=(0.70, 0.09, 0.07, 0.14))
     texts = np.array([rows.text(name) for name in _CHANGES])
     given = _during(rng, stays, who, 24)
     recorded = np.minimum(given + rng.uniform(0.1, 2.0, len(who)) * HOUR, stays.discharged_at[who])
-    rows.add(stays.person[who], stays.number[who], given, recorded, codes[drug], None, texts[change])
+    rows.add(stays.person[who], stays.number[who], given, recorded, codes[chosen], None, texts[change])
 
 
 def _procedures(rng: np.random.Generator, rows: EventRows, stays: Stays) -> None:
-    none = rows.code(f"ICD10PCS//{_DIALYSIS}")
+    session = rows.code(f"ICD10PCS//{_DIALYSIS}")
     codes = np.array([rows.code(f"ICD10PCS//{cause.procedure}") if cause.procedure else -1 for cause in CAUSES])
     principal = codes[stays.cause]
     done = np.flatnonzero((principal >= 0) & (rng.random(len(stays)) < 0.88))
     time = _during(rng, stays, done, 48)
     rows.add(stays.person[done], stays.number[done], time, _noted(rng, stays, done, time), principal[done])
-    dialysis = np.flatnonzero(stays.conditions[:, INDEX["dialysis"]] & (principal != none) & (stays.days > 1))
+    dialysis = np.flatnonzero(stays.conditions[:, INDEX["dialysis"]] & (principal != session) & (stays.days > 1))
     time = _during(rng, stays, dialysis, 48)
-    rows.add(stays.person[dialysis], stays.number[dialysis], time, _noted(rng, stays, dialysis, time), none)
+    rows.add(stays.person[dialysis], stays.number[dialysis], time, _noted(rng, stays, dialysis, time), session)
 
 
 def _noted(rng: np.random.Generator, stays: Stays, chosen: np.ndarray, time: np.ndarray) -> np.ndarray:
     """Procedures are noted within hours; one in ten is coded only after the discharge."""
     soon = np.minimum(time + rng.uniform(0.5, 5, len(chosen)) * HOUR, stays.discharged_at[chosen])
     late = stays.discharged_at[chosen] + rng.gamma(2.0, 2.0, len(chosen)).clip(0.3, 20) * DAY
-    return np.where(rng.random(len(chosen)) < 0.90, soon, late)
+    noted: np.ndarray = np.where(rng.random(len(chosen)) < 0.90, soon, late)
+    return noted
 
 
 def _visits(rng: np.random.Generator, rows: EventRows, visits: Visits) -> None:

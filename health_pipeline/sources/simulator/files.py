@@ -51,37 +51,38 @@ class LandingFiles:
             Number of landed rows.
         """
         faults = draw_faults(rng, table, len(rows), self._rate)
-        numbered = rows.append_column("fault", pa.array(faults)).append_column("position", pa.array(range(len(rows))))
-        self._connection.register("rows", numbered)
+        again = rows.take(pa.array(np.flatnonzero(np.isin(faults, _repeated(table)))))
+        right = np.zeros(len(again), dtype=np.int8)
+        landed = pa.concat_tables([rows, again]).append_column("fault", pa.array(np.concatenate([faults, right])))
+        self._connection.register("rows", landed)
         try:
-            sql = f"SELECT * EXCLUDE (position, part) FROM ({_text_sql(table, rows)}) ORDER BY part, position"
-            self._connection.execute(f"COPY ({sql}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd)")
+            # A plain projection keeps the order of the rows.
+            self._connection.execute(
+                f"COPY (SELECT {_text_sql(table, rows)} FROM rows) TO {literal(str(path))} "
+                "(FORMAT parquet, COMPRESSION zstd)"
+            )
         finally:
             self._connection.unregister("rows")
-        repeated = [number for number, fault in enumerate(FAULTS[table], start=1) if fault.is_repeated]
-        return len(rows) + int(np.isin(faults, repeated).sum())
+        return len(landed)
+
+
+def _repeated(table: str) -> list[int]:
+    """Faults whose right version follows at the end of the file."""
+    return [number for number, fault in enumerate(FAULTS[table], start=1) if fault.is_repeated]
 
 
 def _text_sql(table: str, rows: pa.Table) -> str:
-    """All rows with their faults, then the right versions of the repeated ones."""
-    names = LANDING_TABLES[table].column_names
-    plain = {name: _text(name, rows) for name in names}
-    faults = list(enumerate(FAULTS[table], start=1))
-    changed = {
-        name: "CASE fault "
-        + " ".join(f"WHEN {number} THEN {fault.changes[name]}" for number, fault in faults if name in fault.changes)
-        + f" ELSE {plain[name]} END"
-        if any(name in fault.changes for _, fault in faults)
-        else plain[name]
-        for name in names
-    }
-    repeated = ", ".join(str(number) for number, fault in faults if fault.is_repeated)
-    first = ", ".join(f"{sql} AS {name}" for name, sql in changed.items())
-    again = ", ".join(f"{sql} AS {name}" for name, sql in plain.items())
-    return f"""
-SELECT {first}, position, 0 AS part FROM rows
-UNION ALL
-SELECT {again}, position, 1 AS part FROM rows WHERE fault IN ({repeated})"""
+    """Contract columns as text, with the change that a row's fault makes."""
+    columns = []
+    for name in LANDING_TABLES[table].column_names:
+        cases = [
+            f"WHEN {number} THEN {fault.changes[name]}"
+            for number, fault in enumerate(FAULTS[table], start=1)
+            if name in fault.changes
+        ]
+        plain = _text(name, rows)
+        columns.append(f"CASE fault {' '.join(cases)} ELSE {plain} END AS {name}" if cases else f"{plain} AS {name}")
+    return ", ".join(columns)
 
 
 def _text(name: str, rows: pa.Table) -> str:

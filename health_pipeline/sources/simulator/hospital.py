@@ -16,7 +16,6 @@ from health_pipeline.sources.simulator.population import (
     DAY,
     NEVER,
     PEOPLE_PER_ADMISSION,
-    Population,
     create_population,
 )
 from health_pipeline.sources.simulator.random import Purpose, chance, expit, pick, stream

@@ -71,12 +71,14 @@ class Population:
 
     def age(self, slots: np.ndarray, at: np.ndarray) -> np.ndarray:
         """Age in years at moments."""
-        return (at / DAY - self.born[slots]) / 365.25
+        years: np.ndarray = (at / DAY - self.born[slots]) / 365.25
+        return years
 
     def stays_within_year(self, slots: np.ndarray, at: np.ndarray) -> np.ndarray:
         """Number of discharges in the 365 days before the moments."""
         gone = self.discharges[slots]
-        return ((gone < at[:, None]) & (gone >= at[:, None] - 365 * DAY)).sum(axis=1)
+        count: np.ndarray = ((gone < at[:, None]) & (gone >= at[:, None] - 365 * DAY)).sum(axis=1)
+        return count
 
     def remember_discharge(self, slots: np.ndarray, at: np.ndarray) -> None:
         """Push a discharge in front of the remembered ones."""

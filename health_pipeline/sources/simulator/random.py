@@ -33,7 +33,8 @@ def choose(rng: np.random.Generator, weights: np.ndarray) -> np.ndarray:
     """One column number for each row, drawn in proportion to the row's weights."""
     total = np.cumsum(weights, axis=1, dtype=np.float64)
     drawn = rng.random(len(weights)) * total[:, -1]
-    return (total <= drawn[:, None]).sum(axis=1).clip(max=weights.shape[1] - 1)
+    column: np.ndarray = (total <= drawn[:, None]).sum(axis=1).clip(max=weights.shape[1] - 1)
+    return column
 
 
 def pick(rng: np.random.Generator, size: int, weights: tuple[float, ...]) -> np.ndarray:

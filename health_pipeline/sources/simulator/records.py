@@ -1,4 +1,4 @@
-"""Rows of the patients table: who became known, whose attributes changed, who died, and when the hospital heard of it."""
+"""Rows of the patients table: who became known, whose attributes changed, who died, and when that was heard of."""
 
 from __future__ import annotations
 

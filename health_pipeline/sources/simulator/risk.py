@@ -61,6 +61,7 @@ def readmission_log_odds(stays: Stays, effects: Mapping[str, float]) -> np.ndarr
     log_odds = (
         _INTERCEPT
         + _STRENGTH * burden
+        + effects["frequent_use_risk"] * np.log1p(stays.prior_stays)
         + effects["heart_failure_risk"] * heart_failure
         + effects["home_health_risk"] * np.isin(stays.disposition, _STAFFED)
     )

@@ -59,7 +59,10 @@ class EventRows:
         """Add facts; scalars hold for all of them.
 
         Args:
-            time, recorded_at: seconds since 1970.
+            person: numbers of the patients.
+            stay: numbers of the stays, or ``NO_STAY``.
+            time: when it happened, seconds since 1970.
+            recorded_at: when it was recorded, seconds since 1970.
             code: numbers of :meth:`code`.
             value: numbers, or None for facts without one.
             text: numbers of :meth:`text`.

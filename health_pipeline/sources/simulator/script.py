@@ -16,6 +16,7 @@ NORMAL: Mapping[str, float] = {
     "nursing_home_share": 0.0,  # additional admissions of old patients from nursing homes, share of the normal volume
     "new_codes": 0.0,  # 1: the new coding system is in use
     "urea_factor": 1.0,  # what the laboratory multiplies urea nitrogen (mg/dL) with before it is landed
+    "frequent_use_risk": 0.0,  # added to the log odds for each unit of log(1 + stays in the year before)
     "heart_failure_risk": 0.0,  # added to the log odds of readmission of patients with heart failure
     "home_health_risk": 0.0,  # added to the log odds after a discharge to home health or skilled nursing
 }
@@ -63,20 +64,20 @@ SCRIPT: tuple[DriftEvent, ...] = (
         name="urea_unit",
         month=28,
         kind="unit change",
-        what="The laboratory reports urea nitrogen in mmol/L, but the extract still says mg/dL: values fall to 0.357 of "
-        "what they were, all of them possible.",
-        expected="Strong drift of the urea nitrogen features, no quarantine; scores of patients with kidney disease fall.",
+        what="The laboratory reports urea nitrogen in mmol/L, but the extract still says mg/dL: values fall to 0.357 "
+        "of what they were, all of them possible.",
+        expected="Strong drift of the urea nitrogen features and no quarantine; risk is underestimated a little.",
         effects={"urea_factor": 0.357},
     ),
     DriftEvent(
-        name="care_transition",
+        name="case_management",
         month=30,
         kind="concept change",
-        what="A heart failure clinic cuts its patients' odds of readmission to a third, while home health and nursing homes "
-        "lose staff: the same patients now do worse there.",
-        expected="No drift of any feature at first; two months later realised AUROC and calibration fall, and estimated "
-        "performance is wrong: estimates cannot see a concept change.",
-        effects={"heart_failure_risk": -1.2, "home_health_risk": 1.1},
+        what="Case managers look after frequent attenders and patients with heart failure, whose odds of "
+        "readmission fall; home health and nursing homes lose staff, and the same patients now do worse there.",
+        expected="No drift of any feature at first; two months later, when outcomes are known, realised AUROC and "
+        "calibration are worse than estimated: without labels a concept change cannot be seen.",
+        effects={"frequent_use_risk": -0.55, "heart_failure_risk": -1.0, "home_health_risk": 1.2},
     ),
 )
 

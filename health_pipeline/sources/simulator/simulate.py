@@ -1,8 +1,8 @@
 """Simulate months of extracts of the built-in hospital and put them into the landing zone.
 
-The hospital opens in ``settings.start_month`` (after a burn-in that is not landed). It lives month after month, cheaply;
-rows are made only for the months that are asked for, each from its own random stream. So a month is the same whether
-it is simulated alone, with others, or later.
+The hospital opens in ``settings.start_month`` (after a burn-in that is not landed). It lives month after month,
+cheaply; rows are made only for the months that are asked for, each from its own random stream. So a month is the
+same whether it is simulated alone, with others, or later.
 """
 
 from __future__ import annotations
