@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from health_pipeline.cohort import attrition_query, labels_query
+from health_pipeline.cohort import LOOKAHEAD_MONTHS, LOOKBACK_MONTHS, attrition_query, labels_query
 from health_pipeline.months import MonthRange
 from health_pipeline.settings import Settings
+from health_pipeline_tests.histories import random_hospital
 from health_pipeline_tests.silver import Hospital
 
 
@@ -26,7 +27,7 @@ def stay(encounter: str, patient: str, admitted: str, discharged: str, **more: o
 def labels(hospital: Hospital, months: MonthRange, after: int = 1) -> list[dict[str, object]]:
     slices = hospital.slices(months, after=after)
     query = labels_query(slices["admissions"], slices["patients"], slices["clinical_events"], months, Settings())
-    return hospital.rows(query)
+    return hospital.rows(query, order="month, encounter_id")
 
 
 def test_an_open_month_gets_no_label_at_all() -> None:
@@ -59,3 +60,20 @@ def test_attrition_sums() -> None:
     assert rows[0]["remaining"] == 2
     assert rows[-1]["remaining"] == 1
     assert {row["reason"] for row in rows if row["excluded"]} == {"died_in_hospital"}
+
+
+def test_a_range_gives_what_its_months_give_one_by_one() -> None:
+    hospital = random_hospital(seed=4, patients=60, days=240)
+    months = MonthRange.of("2021-03", "2021-08")
+
+    whole = labels(hospital, months)
+    single = []
+    for month in months:
+        one = MonthRange(month, month)
+        narrow = hospital.slices(one, before=LOOKBACK_MONTHS, after=LOOKAHEAD_MONTHS)
+        patients = hospital.slices(one, before=60)["patients"]
+        query = labels_query(narrow["admissions"], patients, narrow["clinical_events"], one, Settings())
+        single += hospital.rows(query, order="month, encounter_id")
+
+    assert len(whole) > 30
+    assert whole == single
