@@ -13,21 +13,22 @@ from health_pipeline_tests.promotion.scenarios import SCENARIOS, play
 def main() -> None:
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 400
     replicates = int(sys.argv[2]) if len(sys.argv) > 2 else 400
-    print(f"{repetitions} repetitions, {replicates} bootstrap replicates; 95 % Clopper-Pearson intervals\n")
-    print("| case | right decision | how often it was taken | other decisions |")
-    print("|---|---|---|---|")
+    print(f"{replicates} bootstrap replicates; 95 % Clopper-Pearson intervals\n")
+    print("| case | right decision | played | how often it was taken | other decisions |")
+    print("|---|---|---|---|---|")
     for scenario in SCENARIOS:
-        tally = play(scenario, repetitions, replicates)
+        played = repetitions * scenario.effort
+        tally = play(scenario, played, replicates)
         right = tally.outcomes[scenario.deserved]
-        low = beta.ppf(0.025, right, repetitions - right + 1) if right else 0.0
-        high = beta.ppf(0.975, right + 1, repetitions - right) if right < repetitions else 1.0
+        low = beta.ppf(0.025, right, played - right + 1) if right else 0.0
+        high = beta.ppf(0.975, right + 1, played - right) if right < played else 1.0
         others = ", ".join(
-            f"{outcome} {count / repetitions:.1%}"
+            f"{outcome} {count / played:.1%}"
             for outcome, count in sorted(tally.outcomes.items())
             if outcome is not scenario.deserved
         )
         print(
-            f"| {scenario.name} | {scenario.deserved} | {right / repetitions:.1%} [{low:.1%}, {high:.1%}] | {others} |",
+            f"| {scenario.name} | {scenario.deserved} | {played} | {right / played:.1%} [{low:.1%}, {high:.1%}] | {others} |",
             flush=True,
         )
 

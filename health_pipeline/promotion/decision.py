@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from dataclasses import dataclass
 
 from health_pipeline.months import shift
 from health_pipeline.promotion.criteria import RULES, Criterion, Outcome
 from health_pipeline.promotion.evidence import Evidence
 from health_pipeline.promotion.policy import Policy
-
-_DAYS_PER_MONTH = 365.25 / 12
 
 _ADVICE = {
     "candidate": "Look up in models.<family> why the month was skipped (thin data, too few readmissions).",
@@ -23,6 +20,7 @@ _ADVICE = {
     "better_than_chance": "Check that features and labels of the training months are not broken.",
     "improvement": "Try other features or the thorough profile; the champion is as good as the data allow so far.",
     "significance": "Pool more holdout months: the gain may be real but is not proven on these rows.",
+    "staleness": "Nothing to do: the champion is young and the challenger no better.",
     "non_inferiority": "Pool more holdout months to show that the fresh model is not worse.",
     "degradation": "Look at the metric that paid for the gain.",
     "calibration_slope": "Recalibrate on the validation months, or lengthen them.",
@@ -93,8 +91,8 @@ def decide(evidence: Evidence, policy: Policy) -> Decision:
         criteria=criteria,
         forced=forced,
         reason=_reason(evidence, outcome, criteria, blocked, forced),
-        recommendations=tuple(dict.fromkeys(_ADVICE[name] for name in in_the_way if name in _ADVICE)),
-        next_training_date=_next_training(evidence, policy, outcome),
+        recommendations=tuple(dict.fromkeys(_ADVICE[name] for name in in_the_way)),
+        next_training_date=_next_training(evidence, policy, outcome, in_the_way),
     )
 
 
@@ -103,11 +101,21 @@ def _nearest(blocked: dict[Outcome, list[str]]) -> list[str]:
     return min(blocked.values(), key=len)
 
 
-def _next_training(evidence: Evidence, policy: Policy, outcome: Outcome) -> dt.date:
-    """After a promotion: when the new champion may be refreshed; after a skip: next month, which brings new labels."""
-    if outcome is Outcome.SKIP:
-        return shift(evidence.month, 1)
-    return shift(evidence.month, max(1, math.ceil(policy.max_days_since_update / _DAYS_PER_MONTH)))
+def _next_training(evidence: Evidence, policy: Policy, outcome: Outcome, in_the_way: list[str]) -> dt.date:
+    """First month worth training for.
+
+    After a promotion, and when only the youth of the incumbent is in the way: the first month in which the model in
+    force may be refreshed. After any other skip: next month, which brings new labels.
+    """
+    next_month = shift(evidence.month, 1)
+    if outcome is not Outcome.SKIP:
+        trained = evidence.month
+    elif in_the_way == ["staleness"] and evidence.incumbent is not None:
+        trained = evidence.incumbent.model_month
+    else:
+        return next_month
+    due = trained + dt.timedelta(days=policy.max_days_since_update + 1)
+    return max(next_month, due if due.day == 1 else shift(due.replace(day=1), 1))
 
 
 def _reason(

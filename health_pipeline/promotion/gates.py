@@ -34,7 +34,7 @@ class Replay:
         Raises:
             msgspec.MsgspecError: the stored evidence cannot be read.
         """
-        record = Record.from_json(row["evidence"])
+        record = Record.from_json(row["evidence"] or "")
         return cls(row, record, decide(record.evidence, record.policy))
 
     @property

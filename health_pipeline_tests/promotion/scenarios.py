@@ -32,6 +32,7 @@ class Scenario:
         deserved: the right decision.
         rate: smallest share of repetitions in which it must be taken.
         because: a criterion that must be among the failed ones whenever the decision is SKIP.
+        effort: multiplies the repetitions where a rate has to be known well.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Scenario:
     deserved: Outcome
     rate: float
     because: str | None = None
+    effort: int = 1
 
 
 def _decide(given: Hospital, challenger: np.ndarray, incumbent: np.ndarray | None, seed: int, replicates: int, **more):
@@ -144,14 +146,15 @@ SCENARIOS = (
     Scenario("somewhat better, 9,600 rows", lambda s, r: somewhat_better(s, r, rows=9600), DEPLOY, 0.90),
     Scenario("truly worse (-0.033)", worse, SKIP, 0.995, "improvement"),
     Scenario("truly worse, stale incumbent", lambda s, r: worse(s, r, age=3), SKIP, 0.99, "non_inferiority"),
-    Scenario("equal", equal, SKIP, 0.95, "improvement"),
-    Scenario("best of three equals", best_of_three_equals, SKIP, 0.95),
+    Scenario("equal", equal, SKIP, 0.95, "improvement", effort=4),
+    Scenario("best of three equals", best_of_three_equals, SKIP, 0.95, effort=4),
     Scenario("lucky on 300 rows", lambda s, r: equal(s, r, rows=300), SKIP, 1.0, "sample_size"),
     Scenario(
         "lucky on 300 rows, gate on 200",
         lambda s, r: equal(s, r, rows=300, min_samples=200, min_events=20),
         SKIP,
         0.95,
+        effort=4,
     ),
     Scenario("too extreme (slope 0.5)", lambda s, r: miscalibrated(s, r, slope=2), SKIP, 0.99, "calibration_slope"),
     Scenario("too high (O/E 0.6)", lambda s, r: miscalibrated(s, r, shift=0.7), SKIP, 0.99, "observed_expected"),

@@ -60,14 +60,34 @@ def test_skip_says_what_to_do_and_when():
     )
 
 
-def test_next_training_after_a_promotion_is_when_a_refresh_is_due():
-    assert decide(evidence(), policy()).next_training_date == dt.date(2023, 7, 1)
-    assert decide(evidence(), policy(max_days_since_update=31)).next_training_date == dt.date(2023, 8, 1)
-    assert decide(evidence(), policy(max_days_since_update=90)).next_training_date == dt.date(2023, 9, 1)
+@pytest.mark.parametrize(
+    ("limit", "due"),
+    [(29, (2023, 7, 1)), (30, (2023, 8, 1)), (60, (2023, 8, 1)), (61, (2023, 9, 1)), (1, (2023, 7, 1))],
+)
+def test_next_training_after_a_promotion_is_when_a_refresh_is_due(limit, due):
+    """2023-07 begins 30 days after 2023-06, 2023-08 61 days after it."""
+    assert decide(evidence(), policy(max_days_since_update=limit)).next_training_date == dt.date(*due)
 
 
-def test_every_rule_but_staleness_has_advice():
-    assert set(_ADVICE) == {rule.name for rule in RULES} - {"staleness"}
+def test_every_rule_has_advice():
+    assert set(_ADVICE) == {rule.name for rule in RULES}
+
+
+@pytest.mark.parametrize(
+    ("trained", "limit", "due"),
+    [
+        (dt.date(2023, 5, 1), 90, dt.date(2023, 8, 1)),  # 2023-07 is 61 days, 2023-08 is 92 days after 2023-05
+        (dt.date(2023, 5, 1), 91, dt.date(2023, 8, 1)),
+        (dt.date(2023, 5, 1), 92, dt.date(2023, 9, 1)),
+        (dt.date(2023, 5, 1), 31, dt.date(2023, 7, 1)),
+    ],
+)
+def test_when_only_the_youth_of_the_incumbent_is_in_the_way_the_date_is_when_it_is_old(trained, limit, due):
+    equal = {"difference": EQUAL, "non_inferiority": Estimate(0.0, -0.007, 0.007)}
+    decision = decide(evidence(incumbent=contender("old", trained), **equal), policy(max_days_since_update=limit))
+    assert decision.outcome is Outcome.SKIP
+    assert decision.recommendations == (_ADVICE["staleness"],)
+    assert decision.next_training_date == due
 
 
 def test_force_overrides_the_comparison_and_is_recorded():

@@ -1,0 +1,41 @@
+"""The gates against constructed models: the right decision, at a stated rate.
+
+The normal lane plays each case a few times, the slow lane often; ``benchmarks/gate_error_rates.py`` prints all rates.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from health_pipeline.promotion.criteria import Outcome
+from health_pipeline_tests.promotion.scenarios import SCENARIOS, Scenario, play
+
+FALSE_PROMOTION_RATE = 0.05
+_BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+_IDS = list(_BY_NAME)
+
+
+def assert_right(scenario: Scenario, repetitions: int, replicates: int, slack: float) -> None:
+    tally = play(scenario, repetitions, replicates)
+    right = tally.outcomes[scenario.deserved]
+    assert right >= (scenario.rate - slack) * repetitions, dict(tally.outcomes)
+    if scenario.because is not None and scenario.rate >= 0.99:
+        assert tally.with_reason >= scenario.rate * tally.outcomes[Outcome.SKIP]
+
+
+@pytest.mark.parametrize("name", _IDS)
+def test_right_decision(name):
+    assert_right(_BY_NAME[name], repetitions=4, replicates=60, slack=0.25)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _IDS)
+def test_right_decision_at_the_stated_rate(name):
+    assert_right(_BY_NAME[name], repetitions=200, replicates=200, slack=0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["equal", "best of three equals", "lucky on 300 rows, gate on 200"])
+def test_equal_models_are_promoted_in_at_most_one_of_twenty(name):
+    tally = play(_BY_NAME[name], 400, 400)
+    assert 1 - tally.outcomes[Outcome.SKIP] / tally.repetitions <= FALSE_PROMOTION_RATE
