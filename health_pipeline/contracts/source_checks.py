@@ -13,7 +13,7 @@ from health_pipeline.contracts.tables import LANDING_TABLES
 from health_pipeline.contracts.warehouse_tables import BRONZE
 from health_pipeline.months import Month, MonthRange, shift
 from health_pipeline.settings import Settings
-from health_pipeline.verdicts import Check, Verdict
+from health_pipeline.verdicts import Check, Severity, Verdict
 from health_pipeline.warehouse import Warehouse
 from health_pipeline.warehouse.slices import Slice
 
@@ -63,7 +63,7 @@ def _rows_by_month(warehouse: Warehouse, table: LandingTable, months: MonthRange
 def _present(table: LandingTable) -> Evaluate:
     def evaluate(warehouse: Warehouse, months: MonthRange, settings: Settings) -> list[Verdict]:  # noqa: ARG001
         rows = _rows_by_month(warehouse, table, months)
-        severity = "ERROR" if table.is_label_source else "WARN"
+        severity: Severity = "ERROR" if table.is_label_source else "WARN"
         absent = "no rows landed" if table.is_label_source else "no rows landed; features from this source are null"
         return [
             Verdict(
