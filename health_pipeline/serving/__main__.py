@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from health_pipeline.errors import PipelineError
-from health_pipeline.serving.process import LoadScorer, Places, bind, configure_logging, run_worker
-from health_pipeline.serving.scorers import load_scorer
+from health_pipeline.serving.places import Places, bind
 from health_pipeline.serving.supervisor import python_command, supervise
 from health_pipeline.settings import load_settings
+
+if TYPE_CHECKING:
+    from health_pipeline.serving.process import LoadScorer
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -20,6 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--environment", default="production", help="whose traffic manifest is followed")
     parser.add_argument("--release", type=Path, help="serve just this release folder (containers, trials)")
     parser.add_argument("--port", type=int, help="instead of HEALTH_PIPELINE_SERVING__PORT; 0 takes a free one")
+    parser.add_argument("--daemon", action="store_true", help="go to the background once the address is bound")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--fd", type=int, help=argparse.SUPPRESS)
     return parser
@@ -28,20 +33,19 @@ def _parser() -> argparse.ArgumentParser:
 def main(
     arguments: Sequence[str] | None = None,
     command: Sequence[str] | None = None,
-    load: LoadScorer = load_scorer,
+    load: LoadScorer | None = None,
 ) -> int:
     """Serve until a signal.
 
     Args:
         arguments: command line.
         command: how to start this very program again as a worker.
-        load: builds scorers.
+        load: builds scorers, instead of those of the bundles.
 
     Returns:
         Exit status.
     """
     options = _parser().parse_args(arguments)
-    configure_logging()
     try:
         settings = load_settings()
         places = Places.of(settings.home, options.environment)
@@ -50,9 +54,17 @@ def main(
         else:
             sock = bind(settings.serving.host, settings.serving.port if options.port is None else options.port)
         if options.worker or options.release is not None:
+            # The supervisor stays small: only the worker imports numpy, ONNX Runtime and FastAPI.
+            from health_pipeline.serving.process import run_worker
+            from health_pipeline.serving.scorers import load_scorer
+
             release = options.release.resolve() if options.release is not None else None
-            run_worker(settings, places, sock, release=release, load=load)
+            run_worker(settings, places, sock, release=release, load=load or load_scorer)
         else:
+            if options.daemon and os.fork() != 0:
+                os._exit(0)  # the address is bound; the caller waits for readiness
+            if options.daemon:
+                os.setsid()
             supervise([*(command or python_command()), "--environment", options.environment], places, sock)
     except PipelineError as error:
         print(error, file=sys.stderr)  # noqa: T201  (before and after logging)

@@ -194,6 +194,11 @@ class Engine:
         self.live = live
         _log.info("traffic_taken_over", generation=live.traffic.generation, releases=sorted(live.loaded))
 
+    def retire(self) -> None:
+        """Serve nothing: the manifest was taken away."""
+        self.live = None
+        _log.info("retired")
+
     def close(self) -> None:
         """Stop the shadow thread."""
         self._stopped = True

@@ -211,8 +211,6 @@ def _decode(live: Live, body: bytes) -> tuple[Sequence[Record], bool]:
         raise _RefusalError(422, str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _RefusalError(400, f"the body is not valid JSON: {_without_value(error)}") from None
-    except RecursionError:
-        raise _RefusalError(400, "the body is nested too deeply") from None
 
 
 def _without_value(error: Exception) -> str:

@@ -14,7 +14,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -23,9 +22,10 @@ import uvicorn
 from health_pipeline.errors import DeploymentError
 from health_pipeline.privacy.pseudonym import load_key
 from health_pipeline.serving.app import State, create_app
-from health_pipeline.serving.auth import BearerAuth, token_file
+from health_pipeline.serving.auth import BearerAuth
 from health_pipeline.serving.counters import Counters
 from health_pipeline.serving.engine import Engine, Scorer
+from health_pipeline.serving.places import Places, resolve_token
 from health_pipeline.serving.prediction_log import Hasher, PredictionLog
 from health_pipeline.serving.release import Release, read_release
 from health_pipeline.serving.scorers import load_scorer
@@ -39,47 +39,6 @@ MAX_CONNECTIONS = 2048
 LoadScorer = Callable[[Path, Release], Scorer]
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Places:
-    """Files of one environment's API below the home.
-
-    Attributes:
-        releases: release folders, shared by all environments.
-        traffic: the manifest that switches.
-        predictions: the prediction log.
-        token: generated token, where the settings name none.
-        output: what the process prints.
-        lock: held by the supervisor.
-    """
-
-    releases: Path
-    traffic: Path
-    predictions: Path
-    token: Path
-    output: Path
-    lock: Path
-
-    @classmethod
-    def of(cls, home: Path, environment: str) -> Places:
-        """Places of an environment."""
-        folder = home.resolve() / "serving" / environment
-        return cls(
-            releases=home.resolve() / "releases",
-            traffic=folder / "traffic.json",
-            predictions=folder / "predictions",
-            token=home.resolve() / "serving" / "token",
-            output=folder / "api.log",
-            lock=folder / "supervisor.lock",
-        )
-
-
-def resolve_token(settings: Settings, places: Places) -> str | None:
-    """The bearer token in force: the setting, the generated one, or none where the API is opened."""
-    if settings.serving.token is not None:
-        return settings.serving.token.get_secret_value()
-    return None if settings.serving.open_on_loopback else token_file(places.token)
 
 
 def run_worker(
@@ -177,6 +136,7 @@ async def _watch(path: Path, engine: Engine, state: State, server: uvicorn.Serve
         try:
             traffic = read_traffic(path)
             if traffic is None:
+                engine.retire()
                 continue
             generation = traffic.generation
             live = await loop.run_in_executor(None, engine.prepare, traffic)
@@ -207,26 +167,3 @@ def configure_logging() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format='{"level":"%(levelname)s","event":"%(name)s"}')
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        DeploymentError: the address is taken or not ours.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-    except OSError as error:
-        sock.close()
-        raise DeploymentError(
-            f"cannot listen on {host}:{port}: {error.strerror}",
-            where="HEALTH_PIPELINE_SERVING__PORT",
-            remedy="stop what listens there, or choose another port",
-        ) from error
-    sock.listen(2048)
-    sock.set_inheritable(True)
-    return sock

@@ -30,7 +30,6 @@ class ReleaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         model_id: id of the model in ``models.<family>``.
         family: model family.
-        version: version in the model registry.
         month: partition key of the month the model serves.
         threshold: probability from which the label is true.
         bundle_hash: digest of the bundle as training recorded it.
@@ -40,7 +39,6 @@ class ReleaseFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     model_id: str
     family: str
-    version: str
     month: str
     threshold: float
     bundle_hash: str

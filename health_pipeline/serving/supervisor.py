@@ -20,13 +20,14 @@ from typing import IO
 import structlog
 
 from health_pipeline.errors import DeploymentError
-from health_pipeline.serving.process import Places
+from health_pipeline.serving.places import Places
 from health_pipeline.serving.traffic import Traffic, read_traffic, write_traffic
 
 YOUNG_SECONDS = 10.0
 """A process that dies earlier than this after its start counts towards the retreat."""
 DEATHS_BEFORE_RETREAT = 2
 LONGEST_PAUSE_SECONDS = 10.0
+LOCK_SECONDS = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -98,12 +99,20 @@ def supervise(command: Sequence[str], places: Places, sock: socket.socket) -> No
     """
     places.lock.parent.mkdir(parents=True, exist_ok=True)
     lock: IO[str] = places.lock.open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise DeploymentError(
-            "the API of this environment is already running", where=str(places.lock), remedy="use the running one"
-        ) from error
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError as error:
+            if time.monotonic() > end:
+                lock.close()
+                raise DeploymentError(
+                    "the API of this environment is already running",
+                    where=str(places.lock),
+                    remedy="use the running one",
+                ) from error
+            time.sleep(0.05)  # somebody may just be looking whether it runs
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()

@@ -66,15 +66,20 @@ def tree_bundle(seed: int = 3, trees: int = 30, depth: int = 4) -> Bundle:
     y = (generator.random(600) < 1 / (1 + np.exp(-logit))).astype(float)
     boosters = [
         xgboost.train(
-            {"objective": "binary:logistic", "max_depth": depth, "eta": 0.2, "seed": index, "subsample": 0.7, "nthread": 1},
+            {
+                "objective": "binary:logistic",
+                "max_depth": depth,
+                "eta": 0.2,
+                "seed": index,
+                "subsample": 0.7,
+                "nthread": 1,
+            },
             xgboost.DMatrix(x, y),
             trees,
         )
         for index in range(2)
     ]
-    predictor = Trees(
-        trees_to_onnx(boosters, columns), tuple(bytes(booster.save_raw("ubj")) for booster in boosters)
-    )
+    predictor = Trees(trees_to_onnx(boosters, columns), tuple(bytes(booster.save_raw("ubj")) for booster in boosters))
     bundle = Bundle(
         family="xgboost",
         features=FEATURES,
@@ -97,7 +102,6 @@ def facts_of(bundle: Bundle, digest: str, month: str = "2023-05-01") -> ReleaseF
     return ReleaseFacts(
         model_id=bundle.model_id,
         family=bundle.family,
-        version="1",
         month=month,
         threshold=bundle.threshold,
         bundle_hash=digest,

@@ -1,0 +1,413 @@
+"""A deployment attempt: one model on its way through the steps, every step recorded before and after.
+
+What may go wrong, goes wrong here: a step that fails leaves the former release serving, the registry's alias where it
+was, and a row that says so. Each step is a no-op when its work is already done for the same digest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from health_pipeline.deployment import examination
+from health_pipeline.deployment.admission import Options, Plan
+from health_pipeline.deployment.examination import Finding
+from health_pipeline.deployment.history import Event
+from health_pipeline.deployment.records import Features, varied_records
+from health_pipeline.deployment.recovery import last_promoted, open_transition, recover, take_back
+from health_pipeline.deployment.registry import CHALLENGER, CHAMPION, PREVIOUS
+from health_pipeline.deployment.target import Package, Target
+from health_pipeline.deployment.tools import Tools
+from health_pipeline.errors import DeploymentError, PipelineError
+from health_pipeline.months import month_key
+from health_pipeline.notify import templates
+from health_pipeline.serving.engine import Scorer
+from health_pipeline.serving.release import Release, ReleaseFacts, pack_release, read_release
+from health_pipeline.serving.scorers import load_scorer
+
+STEPS = (
+    "registered_model",
+    "api_image",
+    "api_tests",
+    "published_image",
+    "rollout",
+    "verification",
+    "health",
+    "promotion",
+)
+TOUCHES_TRAFFIC = frozenset({"rollout", "verification", "health", "promotion"})
+GOOD = frozenset({"pass", "no-op", "skipped"})
+RECORDS = 400
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step came to.
+
+    Attributes:
+        outcome: ``pass``, ``no-op``, ``skipped``, ``fail`` or ``inconclusive``.
+        release: release id.
+        digest: of the package: the image where there is one, else the release.
+        release_digest: of the release inside; what the API itself reports.
+        reference: what the target calls the package.
+        findings: examined properties.
+    """
+
+    step: str
+    outcome: str
+    summary: str
+    release: str | None = None
+    digest: str | None = None
+    release_digest: str | None = None
+    reference: str | None = None
+    findings: Sequence[Finding] = field(default_factory=tuple)
+    seconds: float = 0.0
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the next step may begin."""
+        return self.outcome in GOOD
+
+
+class Attempt:
+    """The steps of one deployment.
+
+    Args:
+        plan: the admitted model.
+        options: of the run.
+        tools: what to work with.
+        attempt_id: the same for all steps; a step of a later process finds the earlier ones by it.
+        samples: feature rows of the month, without identifiers.
+    """
+
+    def __init__(
+        self, plan: Plan, options: Options, tools: Tools, attempt_id: str, samples: Sequence[Features] = ()
+    ) -> None:
+        self._plan, self._options, self._tools, self._id, self._samples = plan, options, tools, attempt_id, samples
+
+    def run(self, step: str) -> StepResult:
+        """Run a step by name; never raises for what can go wrong with a release.
+
+        Raises:
+            ValueError: no such step.
+            PipelineError: the history cannot be written.
+        """
+        if step not in STEPS:
+            raise ValueError(f"no step {step!r}")
+        work: Callable[[], StepResult] = getattr(self, f"_{step}")
+        if step == STEPS[0]:
+            recover(self._tools, self._options.actor)
+        began = time.perf_counter()
+        try:
+            self._record(step, "started", **(self._former() if step == "rollout" else {}))
+            result = work()
+        except PipelineError as error:
+            result = StepResult(step, "fail", str(error))
+        except Exception as error:  # noqa: BLE001  (whatever breaks, traffic must go back)
+            _log.exception("deployment_step_broke", step=step)
+            result = StepResult(step, "fail", f"{type(error).__name__}: {error}")
+        except BaseException:
+            # Cancelled: put things right as far as there is time; what remains, recovery finds in the history.
+            if step in TOUCHES_TRAFFIC:
+                self._take_back(f"{step} was cancelled")
+            raise
+        result = dataclasses.replace(result, seconds=round(time.perf_counter() - began, 3))
+        self._record(
+            step,
+            result.outcome,
+            release=result.release,
+            digest=result.digest,
+            seconds=result.seconds,
+            summary=result.summary,
+            evidence=_evidence(result, self._options, self._plan),
+        )
+        _log.info("deployment_step", step=step, outcome=result.outcome, seconds=result.seconds)
+        if not result.is_good:
+            self._failed(result)
+        return result
+
+    # The steps ---------------------------------------------------------------------------------------------------
+
+    def _registered_model(self) -> StepResult:
+        """The model is in the registry as challenger, its artefacts are there and unchanged, the tools too."""
+        plan, tools = self._plan, self._tools
+        for target in (*tools.stages, tools.target):
+            target.check()
+        release = self._pack()
+        load_scorer(tools.target.build_root / release.release_id, release)
+        version = tools.registry.register(plan.model_id, plan.bundle, plan.bundle_hash)
+        if tools.registry.holder(CHAMPION) == plan.model_id:
+            summary = f"{plan.model_id} is champion already (version {version})"
+            return StepResult("registered_model", "no-op", summary, release.release_id, release.digest)
+        tools.registry.point(CHALLENGER, plan.model_id)
+        return StepResult(
+            "registered_model",
+            "pass",
+            f"{plan.model_id} is version {version}, alias {CHALLENGER}",
+            release=release.release_id,
+            digest=release.digest,
+        )
+
+    def _api_image(self) -> StepResult:
+        package = self._tools.target.build(self._pack())
+        return self._result("api_image", "pass", f"built {package.reference}", package)
+
+    def _api_tests(self) -> StepResult:
+        package = self._package("api_image")
+        if self._options.skip_api_tests:
+            return self._result("api_tests", "skipped", f"skipped by order of {self._options.actor}", package)
+        if self._passed_before("api_tests", package):
+            return self._result("api_tests", "no-op", "this digest has passed before", package)
+        scorer = self._scorer(package.release.release_id)
+        records = varied_records(scorer.features, self._samples, RECORDS)
+        with self._tools.target.trial(package) as endpoint:
+            findings = examination.examine_api(endpoint, package, scorer, records, self._tools.limits)
+        return self._judged("api_tests", findings, package)
+
+    def _published_image(self) -> StepResult:
+        package = self._package("api_image")
+        if not (self._options.skip_api_tests or self._passed_before("api_tests", package)):
+            raise DeploymentError("this digest has not passed the API tests", remedy="run deployment/api_tests first")
+        published = self._tools.target.publish(package)
+        return self._result("published_image", "pass", f"published as {published.reference}", published)
+
+    def _rollout(self) -> StepResult:
+        tools, package = self._tools, self._package("published_image")
+        release = package.release
+        serving = tools.target.serving()
+        if serving is not None and serving.digest == release.digest and set(serving.weights) == {release.release_id}:
+            return self._result("rollout", "no-op", "this digest serves already", package)
+        scorers = (self._scorer(release.release_id), self._former_scorer(serving.release if serving else None))
+        findings: list[Finding] = []
+        for stage in tools.stages:
+            findings += self._stage(stage, package, scorers)
+            if examination.overall(findings) != "pass":
+                return self._judged("rollout", findings, package)
+        weights = tools.limits.canary_weights if serving is not None else ()
+        for weight in weights:
+            tools.target.shift(package, weight)
+            findings += self._observed(
+                tools.target, package, scorers, tools.limits.canary_seconds, f"canary_{weight:g}"
+            )
+            if examination.overall(findings) != "pass":
+                return self._judged("rollout", findings, package)
+        tools.target.shift(package, 1.0)
+        findings.append(Finding("traffic", "pass", "all traffic goes to the new release"))
+        return self._judged("rollout", findings, package)
+
+    def _verification(self) -> StepResult:
+        package = self._package("published_image")
+        return self._judged("verification", examination.verify(self._tools.target, package), package)
+
+    def _health(self) -> StepResult:
+        package, limits = self._package("published_image"), self._tools.limits
+        if self._tools.registry.holder(CHAMPION) == self._plan.model_id and self._passed_before("health", package):
+            return self._result("health", "no-op", "this digest has passed before, and is champion", package)
+        transition = open_transition(self._tools.history.events())
+        scorers = (
+            self._scorer(package.release.release_id),
+            self._former_scorer(transition.release if transition else None),
+        )
+        findings = self._observed(self._tools.target, package, scorers, limits.health_seconds, "health")
+        return self._judged("health", findings, package)
+
+    def _promotion(self) -> StepResult:
+        tools, plan, package = self._tools, self._plan, self._package("published_image")
+        if not self._healthy_since_rollout(package):
+            raise DeploymentError("the release has not passed the health window", remedy="run deployment/health first")
+        old = tools.registry.holder(CHAMPION)
+        if old == plan.model_id:
+            return self._result("promotion", "no-op", f"{plan.model_id} is champion already", package)
+        if old is not None:
+            tools.registry.point(PREVIOUS, old)
+        tools.registry.point(CHAMPION, plan.model_id)
+        tools.registry.point(CHALLENGER, None)
+        tools.registry.describe(
+            plan.model_id,
+            {
+                "deployed_at": tools.clock().isoformat(),
+                "deployed_digest": package.digest,
+                "deployed_by": self._options.actor,
+                "gain_over_former": "" if plan.gain is None else f"{plan.gain:.6f}",
+            },
+        )
+        tools.target.settle(package)
+        return self._result("promotion", "pass", f"{plan.model_id} is champion, {old or 'nothing'} was", package)
+
+    # What they share ---------------------------------------------------------------------------------------------
+
+    def _stage(self, stage: Target, package: Package, scorers: tuple[Scorer, Scorer | None]) -> list[Finding]:
+        """Pass a stage before production; a release that fails there leaves the stage as it was."""
+        limits = self._tools.limits
+        before = stage.serving()
+        staged = stage.publish(package)
+        try:
+            stage.shift(staged, 1.0)
+            findings = examination.verify(stage, staged)
+            if examination.overall(findings) == "pass":
+                findings += examination.observe(
+                    stage, staged, self._records(scorers[0]), scorers, limits, limits.canary_seconds
+                )
+        except DeploymentError as error:
+            findings = [Finding("shift", "fail", str(error))]
+        if examination.overall(findings) == "pass":
+            stage.settle(staged)
+        else:
+            stage.restore(before.release if before is not None else None)
+        return [dataclasses.replace(found, name=f"{stage.environment}_{found.name}") for found in findings]
+
+    def _observed(
+        self, target: Target, package: Package, scorers: tuple[Scorer, Scorer | None], seconds: float, prefix: str
+    ) -> list[Finding]:
+        records = self._records(scorers[0])
+        findings = examination.observe(target, package, records, scorers, self._tools.limits, seconds)
+        return [dataclasses.replace(found, name=f"{prefix}_{found.name}") for found in findings]
+
+    def _records(self, scorer: Scorer) -> Sequence[Features]:
+        return varied_records(scorer.features, self._samples, RECORDS)
+
+    def _pack(self) -> Release:
+        plan = self._plan
+        facts = ReleaseFacts(
+            model_id=plan.model_id,
+            family=plan.family,
+            month=month_key(plan.month),
+            threshold=plan.threshold,
+            bundle_hash=plan.bundle_hash,
+            trained_at=plan.trained_at,
+            metrics=plan.metrics,
+        )
+        return pack_release(plan.bundle, facts, self._tools.target.build_root)
+
+    def _package(self, step: str) -> Package:
+        """What an earlier step made of this release; its digest is the one that travels."""
+        release = self._pack()
+        for event in reversed(self._tools.history.events()):
+            if event.release == release.release_id and event.step == step and event.outcome in GOOD:
+                return Package(release, str(event.evidence["reference"]), str(event.digest))
+        raise DeploymentError(f"{step} of this release has not passed", remedy=f"run deployment/{step} first")
+
+    def _passed_before(self, step: str, package: Package) -> bool:
+        return any(
+            event.step == step and event.outcome in {"pass", "no-op"} and event.release == package.release.release_id
+            for event in self._tools.history.events()
+        )
+
+    def _healthy_since_rollout(self, package: Package) -> bool:
+        """Whether the health window was passed after the last change of traffic."""
+        for event in reversed(self._tools.history.events()):
+            if event.step == "health" and event.release == package.release.release_id:
+                return event.outcome in {"pass", "no-op"}
+            if event.step in {"rollout", "rollback", "recovery"}:
+                return False
+        return False
+
+    def _scorer(self, release_id: str) -> Scorer:
+        folder = self._tools.target.build_root / release_id
+        return load_scorer(folder, read_release(folder))
+
+    def _former_scorer(self, release_id: str | None) -> Scorer | None:
+        if release_id is None:
+            return None
+        try:
+            return self._scorer(release_id)
+        except PipelineError:
+            return None  # built elsewhere: there is nothing here to compare with
+
+    def _former(self) -> dict[str, str | None]:
+        """What serves before the rollout touches anything; when that cannot be asked, what was promoted last."""
+        transition = open_transition(self._tools.history.events())
+        if transition is not None:
+            if transition.event.model_id != self._plan.model_id:
+                raise DeploymentError(
+                    f"the {transition.event.step} of model {transition.event.model_id} has not ended",
+                    remedy="let it end, or start this deployment at deployment/registered_model, which takes it back",
+                )
+            return {"former": transition.release, "former_digest": transition.digest}
+        try:
+            serving = self._tools.target.serving()
+        except DeploymentError:
+            promoted = last_promoted(self._tools.history.events())
+            if promoted is None:
+                raise
+            return {"former": promoted.release, "former_digest": promoted.evidence.get("release_digest")}
+        if serving is None:
+            return {"former": None, "former_digest": None}
+        return {"former": serving.release, "former_digest": serving.digest}
+
+    def _judged(self, step: str, findings: Sequence[Finding], package: Package) -> StepResult:
+        outcome = examination.overall(findings)
+        wrong = [finding for finding in findings if finding.outcome != "pass"] or list(findings)
+        summary = "; ".join(f"{finding.name}: {finding.summary}" for finding in wrong)
+        return dataclasses.replace(self._result(step, outcome, summary, package), findings=tuple(findings))
+
+    def _result(self, step: str, outcome: str, summary: str, package: Package) -> StepResult:
+        release = package.release
+        return StepResult(
+            step, outcome, summary, release.release_id, package.digest, release.digest, reference=package.reference
+        )
+
+    def _record(self, step: str, outcome: str, **fields: Any) -> Event:
+        return self._tools.history.append(
+            month=self._plan.month,
+            attempt=self._id,
+            actor=self._options.actor,
+            step=step,
+            outcome=outcome,
+            model_id=self._plan.model_id,
+            **fields,
+        )
+
+    def _failed(self, result: StepResult) -> None:
+        plan, tools = self._plan, self._tools
+        month, reason = month_key(plan.month), f"{result.step}: {result.summary}"
+        if result.step in TOUCHES_TRAFFIC and self._options.rollback_on_failure:
+            self._take_back(reason)
+        elif result.step in TOUCHES_TRAFFIC:
+            self._record("rollback", "skipped", summary="rollback_on_failure is off")
+        else:
+            self._withdraw_challenger()
+        tools.alert(
+            templates.deployment_failed(month=month, release=plan.model_id, step=result.step, reason=result.summary)
+        )
+
+    def _take_back(self, reason: str) -> None:
+        take_back(
+            self._tools,
+            month=self._plan.month,
+            attempt=self._id,
+            model_id=self._plan.model_id,
+            actor=self._options.actor,
+            reason=reason,
+        )
+
+    def _withdraw_challenger(self) -> None:
+        try:
+            if self._tools.registry.holder(CHALLENGER) == self._plan.model_id:
+                self._tools.registry.point(CHALLENGER, None)
+        except DeploymentError as error:
+            _log.error("challenger_alias_left", reason=error.what)
+
+
+def _evidence(result: StepResult, options: Options, plan: Plan) -> dict[str, Any]:
+    evidence: dict[str, Any] = {"decision": plan.decision}
+    for name in ("reference", "release_digest"):
+        if getattr(result, name) is not None:
+            evidence[name] = getattr(result, name)
+    if options.force_deployment:
+        evidence["forced"] = {"by": options.actor, "why": options.force_reason}
+    if options.improvement_threshold is not None:
+        evidence["improvement_threshold"] = options.improvement_threshold
+    if result.findings:
+        evidence["findings"] = [
+            {"name": found.name, "outcome": found.outcome, "summary": found.summary, **dict(found.numbers)}
+            for found in result.findings
+        ]
+    return evidence

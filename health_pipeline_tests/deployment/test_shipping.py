@@ -1,0 +1,90 @@
+"""The way of a good release."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from health_pipeline.deployment import STEPS, rollback
+from health_pipeline.deployment.client import ApiClient
+from health_pipeline.errors import DeploymentError
+from health_pipeline_tests.serving.bundles import RECORD, linear_bundle
+
+
+def served_model(yard) -> str:
+    with ApiClient(yard.target.endpoint()) as client:
+        reply = client.predict({"features": RECORD})
+    assert reply.is_ok, reply
+    return reply.body["predictions"][0]["model_id"]
+
+
+def test_ship_ship_again_replace_and_roll_back(yard, first, second):
+    results = yard.ship(first)
+    assert [(result.step, result.outcome) for result in results] == [(step, "pass") for step in STEPS], results
+    assert served_model(yard) == yard.holder("champion") == first.model_id
+    assert yard.holder("challenger") is None
+
+    again = yard.ship(first, attempt="b")
+    assert {result.step: result.outcome for result in again} == {
+        "registered_model": "no-op",
+        "api_image": "pass",
+        "api_tests": "no-op",
+        "published_image": "pass",
+        "rollout": "no-op",
+        "verification": "pass",
+        "health": "no-op",
+        "promotion": "no-op",
+    }
+
+    replaced = yard.ship(second, "2023-06", attempt="c")
+    assert all(result.outcome == "pass" for result in replaced), replaced
+    names = [finding.name for finding in replaced[4].findings]
+    assert {"canary_0.3_success_rate", "canary_0.3_p99", "canary_0.3_prediction_shift"} <= set(names)
+    assert served_model(yard) == yard.holder("champion") == second.model_id
+    assert yard.holder("previous") == first.model_id
+
+    began = time.monotonic()
+    event = rollback(yard.tools, actor="me", reason="ward complains")
+    assert time.monotonic() - began < 5
+    assert event.seconds < 5
+    assert served_model(yard) == yard.holder("champion") == event.model_id == first.model_id
+    assert yard.holder("previous") == second.model_id
+
+    rollback(yard.tools, actor="me", reason="the other way", to=second.model_id)
+    assert served_model(yard) == yard.holder("champion") == second.model_id
+    with pytest.raises(DeploymentError, match="never promoted") as caught:
+        rollback(yard.tools, actor="me", reason="typing", to="no-such-model")
+    assert first.model_id in str(caught.value)
+
+    assert yard.tools.history.verify() == []
+    assert yard.kinds() == ["rolled_back", "rolled_back"]
+
+
+def test_api_tests_can_be_skipped_by_order_and_that_is_kept(yard, first):
+    results = yard.ship(first, skip_api_tests=True)
+    assert [result.outcome for result in results] == ["pass", "pass", "skipped", *["pass"] * 5]
+    kept = [event for event in yard.tools.history.events() if event.step == "api_tests"]
+    assert kept[-1].outcome == "skipped"
+    assert "test" in kept[-1].summary
+
+
+def test_a_model_with_very_different_predictions_is_not_let_through(yard, first):
+    yard.ship(first)
+    results = yard.ship(linear_bundle(2.0), attempt="b")
+    assert (results[-1].step, results[-1].outcome) == ("rollout", "fail")
+    assert "prediction_shift" in results[-1].summary
+    assert served_model(yard) == yard.holder("champion") == first.model_id
+
+
+def test_too_few_requests_are_inconclusive_and_fail(yard, first):
+    import dataclasses
+
+    from health_pipeline.deployment.examination import Finding, overall
+
+    yard.tools = dataclasses.replace(
+        yard.tools, limits=yard.tools.limits.model_copy(update={"min_requests": 10_000, "health_seconds": 0.01})
+    )
+    assert overall([]) == "inconclusive"
+    assert overall([Finding("a", "pass", ""), Finding("b", "inconclusive", "")]) == "inconclusive"
+    assert overall([Finding("a", "fail", ""), Finding("b", "inconclusive", "")]) == "fail"
