@@ -1,7 +1,7 @@
 """What is due: the next steps of each month, read off what has landed and what is stored.
 
-Belongs here: the rules by which sensors and the schedule ask for runs. Level-triggered: they look at the state, not at
-events, so a restart neither misses nor repeats a step. Does not belong here: Dagster's storage, which hands the state in.
+Belongs here: the rules by which sensors and the schedule ask for runs. Level-triggered: they look at the state, not
+at events, so a restart neither misses nor repeats a step. Does not belong here: Dagster's storage, which hands it in.
 """
 
 from __future__ import annotations

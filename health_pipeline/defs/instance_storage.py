@@ -3,8 +3,8 @@
 Belongs here: how quickly the instance's records reach the disk. Does not belong here: what is recorded.
 
 The stock SQLite event log makes a new engine, two connections and up to three commits for every event, and a closing
-last connection empties the write-ahead log: 15 to 50 ms an event, two events for each month and asset. Files, schema and
-transactions are the same here, so the stock storage reads what this one wrote and the other way round.
+last connection empties the write-ahead log: 15 to 50 ms an event, two events for each month and asset. Files, schema
+and transactions are the same here, so the stock storage reads what this one wrote and the other way round.
 """
 
 from collections import OrderedDict
@@ -12,7 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
+from dagster._core.event_api import EventLogRecord, EventRecordsFilter
+from dagster._core.events import ASSET_CHECK_EVENTS
 from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
@@ -45,6 +48,14 @@ class PooledEventLogStorage(SqliteEventLogStorage):
                     self.store_event(entry)
             finally:
                 self._batch = None
+
+    def get_event_records(
+        self, event_records_filter: EventRecordsFilter, limit: int | None = None, ascending: bool = False
+    ) -> Sequence[EventLogRecord]:
+        """Check evaluations are mirrored in the index: a cursor reads them across runs, as on PostgreSQL."""
+        if event_records_filter.event_type in ASSET_CHECK_EVENTS:
+            return SqlEventLogStorage.get_event_records(self, event_records_filter, limit, ascending)
+        return super().get_event_records(event_records_filter, limit, ascending)
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:

@@ -4,8 +4,10 @@ Belongs here: which assets a stage runs and how often it is tried. Does not belo
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 
 from health_pipeline.defs.due import Due, Stage
 from health_pipeline.months import month_key
@@ -27,7 +29,7 @@ STAGES = {
 
 
 def requests(
-    items: Iterable[Due], instance: dg.DagsterInstance, graph: dg.AssetGraph, *, now: float, trigger: str
+    items: Iterable[Due], instance: dg.DagsterInstance, graph: BaseAssetGraph[Any], *, now: float, trigger: str
 ) -> Iterator[dg.RunRequest]:
     """A run request for each item that was not tried yet, or whose last try failed long enough ago.
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from dagster._core.utils import make_new_run_id
@@ -88,7 +90,7 @@ def plan_runs(defs: dg.Definitions, months: MonthRange, select: str | None = Non
     return planned
 
 
-def _append(planned: list[PlannedRun], graph: dg.AssetGraph, key: dg.AssetKey, months: MonthRange) -> None:
+def _append(planned: list[PlannedRun], graph: BaseAssetGraph[Any], key: dg.AssetKey, months: MonthRange) -> None:
     """Put ``key`` into the first run that has its months and comes after all its parents."""
     parents = graph.get(key).parent_keys - {key}
     earliest = max((index for index, run in enumerate(planned) if parents & set(run.keys)), default=0)
@@ -99,7 +101,7 @@ def _append(planned: list[PlannedRun], graph: dg.AssetGraph, key: dg.AssetKey, m
     planned.append(PlannedRun((key,), months))
 
 
-def _select(graph: dg.AssetGraph, select: str | None) -> set[dg.AssetKey]:
+def _select(graph: BaseAssetGraph[Any], select: str | None) -> set[dg.AssetKey]:
     if select is None:
         return {key for key in graph.materializable_asset_keys if graph.get(key).group_name not in NOT_BY_DEFAULT}
     try:

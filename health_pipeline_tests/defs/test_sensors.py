@@ -1,0 +1,123 @@
+"""Sensors on a real home: what they request and whom they tell, once."""
+
+import json
+
+import dagster as dg
+import pytest
+
+from health_pipeline.clock import system_clock
+from health_pipeline.defs.due import Due, Stage
+from health_pipeline.defs.instance import open_instance
+from health_pipeline.defs.partitions import Partitions
+from health_pipeline.defs.requests import IMPROVEMENT_TAG, REQUEST_TAG, requests
+from health_pipeline.defs.sensors import build_sensors
+from health_pipeline.months import parse_month
+from health_pipeline.settings import load_settings
+
+MONTHS = dg.MonthlyPartitionsDefinition(start_date="2022-01-01", end_date="2022-07-01")
+JAN = parse_month("2022-01")
+
+
+@dg.asset(key=["gold", "labels"], partitions_def=MONTHS)
+def labels() -> None: ...
+
+
+@dg.asset_check(asset=["gold", "labels"])
+def suspicious():
+    return dg.AssetCheckResult(passed=False, severity=dg.AssetCheckSeverity.WARN, description="too few")
+
+
+@dg.asset_check(asset=["gold", "labels"])
+def fine():
+    return dg.AssetCheckResult(passed=True)
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    return load_settings(home=tmp_path)
+
+
+def sensor(settings, name):
+    built = build_sensors(settings, Partitions.of(settings), system_clock)
+    return next(each for each in built if each.name == name)
+
+
+def told(settings):
+    lines = (settings.home / "logs" / "alerts.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_every_failed_check_is_told_once_with_any_severity(settings):
+    defs = dg.Definitions(assets=[labels], asset_checks=[suspicious, fine], executor=dg.in_process_executor)
+    alerts = sensor(settings, "failed_check_alerts")
+    with open_instance(settings) as instance:
+        run = defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=instance, partition_key="2022-01-01"
+        )
+        assert run.success, "a failed check that does not block leaves the run green"
+        context = dg.build_sensor_context(instance=instance)
+        first = alerts.evaluate_tick(context)
+        again = alerts.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=first.cursor))
+        replayed = alerts.evaluate_tick(dg.build_sensor_context(instance=instance, cursor="0"))
+    assert "1 failed" in first.skip_message
+    assert "0 evaluations read" in again.skip_message
+    assert "1 failed" in replayed.skip_message
+    assert [line["title"] for line in told(settings)] == ["Check warns: suspicious on gold/labels"]
+
+
+def graph():
+    return dg.Definitions(assets=[labels]).resolve_asset_graph()
+
+
+def tagged_run(instance, key, status):
+    run = dg.DagsterRun(job_name="any", run_id=None, tags={REQUEST_TAG: key}, status=status)
+    instance.add_run(run)
+
+
+@pytest.mark.parametrize(
+    ("status", "asked"),
+    [
+        (dg.DagsterRunStatus.NOT_STARTED, False),
+        (dg.DagsterRunStatus.STARTED, False),
+        (dg.DagsterRunStatus.SUCCESS, False),
+        (dg.DagsterRunStatus.FAILURE, True),
+    ],
+)
+def test_a_request_is_made_once_and_again_after_a_failure(instance, status, asked):
+    item = Due(Stage.LABELS, JAN, "7")
+    (first,) = requests([item], instance, graph(), now=1e12, trigger="new_files")
+    assert first.run_key == "labels:2022-01:7#1"
+    assert first.partition_key == "2022-01-01"
+    tagged_run(instance, item.key, status)
+    assert bool(list(requests([item], instance, graph(), now=1e12, trigger="new_files"))) is asked
+
+
+def test_a_failing_request_pauses_and_then_gives_up(instance):
+    item = Due(Stage.LABELS, JAN, "7")
+    tagged_run(instance, item.key, dg.DagsterRunStatus.FAILURE)
+    assert not list(requests([item], instance, graph(), now=0.0, trigger="new_files")), "the pause is not over"
+    for _ in range(2):
+        tagged_run(instance, item.key, dg.DagsterRunStatus.FAILURE)
+    assert not list(requests([item], instance, graph(), now=1e12, trigger="new_files")), "three tries are enough"
+
+
+def empty_asset(schema, name, group):
+    @dg.asset(key=[schema, name], group_name=group, partitions_def=MONTHS)
+    def empty() -> None: ...
+
+    return empty
+
+
+def test_only_improvements_carry_the_tag_that_keeps_two_from_running_at_once(instance):
+    made = [
+        empty_asset("models", "champion", "models"),
+        empty_asset("gold", "predictions", "scoring"),
+        empty_asset("monitoring", "drift", "monitoring"),
+    ]
+    everything = dg.Definitions(assets=[labels, *made]).resolve_asset_graph()
+    items = [Due(Stage.LABELS, JAN, "7"), Due(Stage.IMPROVEMENT, JAN, "8")]
+    first, second = requests(items, instance, everything, now=0.0, trigger="new_files")
+    assert IMPROVEMENT_TAG not in first.tags
+    assert second.tags[IMPROVEMENT_TAG] == "true"
+    assert len(second.asset_selection) == 3
