@@ -6,6 +6,7 @@ one DuckDB instance: readers come in while a writer is at work and see what was 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -18,11 +19,24 @@ import duckdb
 from health_pipeline.errors import LockTimeoutError, WarehouseError
 from health_pipeline.warehouse.backends import CATALOG, Backend
 from health_pipeline.warehouse.lock import Kind, Ticket, TicketLock
+from health_pipeline.warehouse.transactions import is_conflict
 
 _PAUSE_SECONDS = 0.05
 
 _pools: dict[str, Sessions] = {}
 _pools_guard = threading.Lock()
+_of_parent: list[Sessions] = []
+
+
+def _start_afresh_in_child() -> None:
+    """A forked child opens its own database; the parent's, whose threads it lacks, it may neither use nor close."""
+    global _pools_guard  # noqa: PLW0603
+    _pools_guard = threading.Lock()
+    _of_parent.extend(_pools.values())
+    _pools.clear()
+
+
+os.register_at_fork(after_in_child=_start_afresh_in_child)
 
 
 @dataclass
@@ -135,7 +149,10 @@ class Sessions:
         read_only = kind == "read" and self.lock is not None
         try:
             return _Instance(backend.open(read_only=read_only), "read" if read_only else "write")
-        except duckdb.IOException as error:
+        except duckdb.Error as error:
+            if self.lock is None and is_conflict(error):
+                self._foreign_holder = "other processes kept creating the catalog"
+                return None
             if "Could not set lock" not in str(error):
                 raise
             # As DuckDB names it: ... Conflicting lock is held in <program> (PID n) by user ... . See also ...
@@ -147,7 +164,9 @@ class Sessions:
         with self._guard:
             instance.users -= 1
             instance.writers -= kind == "write"
-            if instance.users == 0:
+            # A file is freed for others; where a server arbitrates, loading extensions and connecting again and again
+            # would cost more than the work itself.
+            if instance.users == 0 and self.lock is not None:
                 self._instance = None
                 try:
                     instance.connection.close()

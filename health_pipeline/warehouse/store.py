@@ -36,7 +36,6 @@ class Warehouse:
 
     def __init__(self, backend: Backend, lock_timeout_seconds: float = 600.0) -> None:
         self.backend, self.lock_timeout_seconds = backend, lock_timeout_seconds
-        self._sessions = Sessions.of(backend)
         self._conforming: set[Table] = set()
 
     @classmethod
@@ -53,7 +52,7 @@ class Warehouse:
         Raises:
             LockTimeoutError: the wait for a writer was too long.
         """
-        with self._sessions.connect(self.backend, "read", purpose, self.lock_timeout_seconds) as connection:
+        with Sessions.of(self.backend).connect(self.backend, "read", purpose, self.lock_timeout_seconds) as connection:
             yield connection
 
     @contextmanager
@@ -63,7 +62,7 @@ class Warehouse:
         Raises:
             LockTimeoutError: the wait for other users was too long.
         """
-        with self._sessions.connect(self.backend, "write", purpose, self.lock_timeout_seconds) as connection:
+        with Sessions.of(self.backend).connect(self.backend, "write", purpose, self.lock_timeout_seconds) as connection:
             yield connection
 
     def exists(self, table: Table) -> bool:
@@ -123,6 +122,9 @@ class Warehouse:
         if isinstance(rows, Query):
             allow_empty = allow_empty and rows.allow_empty
         what = f"{table.qualified} {months}"
+        if self.backend.file is None:
+            # Writers of a database server work at once; only the first of them should have a table to create.
+            self.ensure(table)
         with self.write(f"replace {what}") as connection:
             select, parameters = self._offer(connection, rows)
 

@@ -54,7 +54,7 @@ def retry_conflicts(work: Callable[[], Result], what: str, timeout_seconds: floa
         except PipelineError:
             raise
         except duckdb.Error as error:
-            if not _is_conflict(error):
+            if not is_conflict(error):
                 raise WarehouseError(
                     without_values(error), where=what, remedy="what was stored before is untouched; see the message"
                 ) from None
@@ -74,9 +74,10 @@ def without_values(error: duckdb.Error) -> str:
     return f"{type(error).__name__}: " + re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", text)
 
 
-def _is_conflict(error: duckdb.Error) -> bool:
-    """Whether a lost race between committing writers is all that went wrong."""
+def is_conflict(error: duckdb.Error) -> bool:
+    """Whether a lost race between writers of one database server is all that went wrong."""
+    text = str(error).lower()
     words = ("conflict", "could not serialize", "deadlock detected", "duplicate key value")
-    return isinstance(error, duckdb.TransactionException | duckdb.IOException) and any(
-        word in str(error).lower() for word in words
+    return isinstance(error, duckdb.TransactionException) or (
+        "ducklake" in text and any(word in text for word in words)
     )

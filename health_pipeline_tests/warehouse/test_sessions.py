@@ -13,6 +13,7 @@ from health_pipeline.errors import LockTimeoutError, WarehouseError
 from health_pipeline.months import MonthRange
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse import Query, Slice, Warehouse
+from health_pipeline.warehouse.sessions import Sessions
 from health_pipeline_tests.warehouse.conftest import VISITS, rows_of, visits
 
 JANUARY = MonthRange.of("2022-01")
@@ -79,7 +80,7 @@ def test_reading_twice_in_one_thread_does_not_wait_for_itself(file_warehouse: Wa
 
 
 def queue_of(warehouse: Warehouse):
-    return warehouse._sessions.lock.queue()
+    return Sessions.of(warehouse.backend).lock.queue()
 
 
 def test_writing_inside_a_read_block_is_refused_at_once(file_warehouse: Warehouse) -> None:
