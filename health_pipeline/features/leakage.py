@@ -24,7 +24,8 @@ Manipulation = Literal["erased", "scrambled"]
 ROW = "(row)"
 
 _PROBE = "leak_probe"
-_KNOWN_AT = {
+# Column that says when a row was known, by source.
+KNOWN_AT = {
     "admissions": "discharged_at",
     "patients": "recorded_at",
     "events": "recorded_at",
@@ -113,7 +114,7 @@ def _manipulate(
     probes: dict[str, Slice] = {}
     for field in fields(Inputs):
         source: Slice = getattr(inputs, field.name)
-        known_at = _KNOWN_AT[field.name]
+        known_at = KNOWN_AT[field.name]
         rows = f"SELECT * FROM {source} AS t WHERE {known_at} <= $cut_off"
         if manipulation == "scrambled":
             rows += f" UNION ALL BY NAME {_scrambled(source, known_at)}"

@@ -1,0 +1,60 @@
+"""Checks of features: content with honest tables, and each says no once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from health_pipeline.features import CHECKS
+from health_pipeline.months import MonthRange
+from health_pipeline.settings import Settings
+from health_pipeline.warehouse.store import Warehouse
+from health_pipeline_tests.checked_warehouse import checked_warehouse, copy_of, corrupt, verdicts
+
+MONTHS = MonthRange.of("2021-06", "2021-10")
+BAD = MonthRange.of("2021-08")
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Warehouse, Settings]:
+    return checked_warehouse(tmp_path_factory.mktemp("home"), MONTHS)
+
+
+@pytest.fixture
+def broken(honest: tuple[Warehouse, Settings], tmp_path: Path) -> tuple[Warehouse, Settings]:
+    return copy_of(honest[1], tmp_path / "home")
+
+
+@pytest.mark.parametrize("name", [check.name for check in CHECKS if check.blocking])
+def test_honest_tables_pass(honest: tuple[Warehouse, Settings], name: str) -> None:
+    warehouse, settings = honest
+    found = verdicts(CHECKS, name, warehouse, MONTHS, settings)
+    assert all(verdict.passed for verdict in found), [verdict.summary for verdict in found]
+    assert any(verdict.numbers["rows"] for verdict in found)
+
+
+FUTURE = "(SELECT count(*) FROM silver.admissions AS a WHERE a.patient_key = f.patient_key)"
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "said"),
+    [
+        ("features_match_cohort", "DELETE FROM gold.features WHERE month = '2021-08-01' AND encounter_id IN"
+                                  " (SELECT min(encounter_id) FROM gold.features WHERE month = '2021-08-01')", "rows for"),
+        ("features_match_cohort", "UPDATE gold.features SET encounter_id = 'x' || encounter_id WHERE month = '2021-08-01'",
+         "no stay of the month"),
+        # stays of the patient in the whole file, later ones included, where only earlier ones belong
+        ("features_see_no_future", f"UPDATE gold.features AS f SET prior_inpatient_365d = {FUTURE}", "prior_inpatient_365d"),
+        ("null_rates_usual", "UPDATE gold.features SET length_of_stay_days = NULL WHERE month = '2021-08-01'",
+         "length_of_stay_days"),
+        ("unseen_categories", "UPDATE gold.features SET payer = 'barter' WHERE month = '2021-08-01'", "payer"),
+    ],
+)  # fmt: skip
+def test_each_check_says_no(broken: tuple[Warehouse, Settings], name: str, fault: str, said: str) -> None:
+    warehouse, settings = broken
+    corrupt(warehouse, fault)
+    (verdict,) = verdicts(CHECKS, name, warehouse, BAD, settings)
+    assert not verdict.passed
+    assert said in verdict.summary
+    assert "barter" not in verdict.summary
