@@ -78,8 +78,12 @@ def _compare_one(
         {**common, **_distribution_test(now, before, item, settings)},
         [
             {**common, **_psi(now, before, item, settings, subjects)},
-            {**common, **_null_rate_change(now, before, before_missing, settings)},
-            *([{**common, **_unseen_share(now, before, settings)}] if item.column.kind == "categorical" else []),
+            {**common, **_null_rate_change(now, before, before_missing, settings, subjects)},
+            *(
+                [{**common, **_unseen_share(now, before, settings, subjects)}]
+                if item.column.kind == "categorical"
+                else []
+            ),
         ],
     )
 
@@ -134,7 +138,9 @@ def _psi(now: Tally, before: Counts, item: Bins, settings: MonitoringSettings, s
     }
 
 
-def _null_rate_change(now: Tally, before: Counts, before_missing: Counts, settings: MonitoringSettings) -> Row:
+def _null_rate_change(
+    now: Tally, before: Counts, before_missing: Counts, settings: MonitoringSettings, subjects: int
+) -> Row:
     totals = before.sum(axis=1) + before_missing
     if now.rows == 0 or totals.sum() == 0:
         return {"metric": "null_rate_change", "value": None, "status": "no_data"}
@@ -142,8 +148,8 @@ def _null_rate_change(now: Tally, before: Counts, before_missing: Counts, settin
     pooled = (before_missing.sum() + now.missing + 1) / (totals.sum() + now.rows + 2)
     spread = statistics.dispersion(np.column_stack([before_missing, before.sum(axis=1)]))
     error = math.sqrt(pooled * (1 - pooled) * (1 / now.rows + 1 / totals.sum()) * spread)
-    chance = NORMAL_QUANTILE_99 * error
-    warning, alarm = max(chance, settings.null_rate_warning), max(2 * chance, settings.null_rate_alarm)
+    chance, family = NORMAL_QUANTILE_99 * error, _family_quantile(settings, subjects) * error
+    warning, alarm = max(family, settings.null_rate_warning), max(family, settings.null_rate_alarm)
     value = now.missing / now.rows - rate
     return {
         "metric": "null_rate_change",
@@ -156,14 +162,16 @@ def _null_rate_change(now: Tally, before: Counts, before_missing: Counts, settin
     }
 
 
-def _unseen_share(now: Tally, before: Counts, settings: MonitoringSettings) -> Row:
+def _unseen_share(now: Tally, before: Counts, settings: MonitoringSettings, subjects: int) -> Row:
     n, pooled = now.bins.sum() + now.unseen, before.sum(axis=0)
     if n == 0 or pooled.sum() == 0:
         return {"metric": "unseen_share", "value": None, "status": "no_data"}
     # Good-Turing: categories met once in the reference tell how much of the world it has not met.
     expected = (float((pooled == 1).sum()) + 1) / (float(pooled.sum()) + 1)
-    chance = expected + NORMAL_QUANTILE_99 * math.sqrt(expected * (1 - expected) / n) + 1 / n
-    warning, alarm = max(chance, settings.unseen_warning), max(2 * chance, settings.unseen_alarm)
+    error = math.sqrt(expected * (1 - expected) / n)
+    chance = expected + NORMAL_QUANTILE_99 * error + 1 / n
+    family = expected + _family_quantile(settings, subjects) * error + 1 / n
+    warning, alarm = max(family, settings.unseen_warning), max(family, settings.unseen_alarm)
     value = float(now.unseen / n)
     return {
         "metric": "unseen_share",
@@ -174,6 +182,13 @@ def _unseen_share(now: Tally, before: Counts, settings: MonitoringSettings) -> R
         "reference_value": 0.0,
         "status": status_of(value, warning, alarm),
     }
+
+
+def _family_quantile(settings: MonitoringSettings, subjects: int) -> float:
+    """Two-sided normal quantile, Bonferroni over the subjects."""
+    from scipy.special import ndtri
+
+    return float(ndtri(1 - settings.drift_alpha / (2 * subjects)))
 
 
 def _groups(pooled: Counts, item: Bins) -> tuple[NDArray[np.int64], int]:

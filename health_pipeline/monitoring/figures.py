@@ -145,7 +145,7 @@ def calibration_bins(warehouse: Warehouse, month: Month, settings: Settings) -> 
             f"ntile({_TENTHS}) OVER (ORDER BY p.probability, p.month, p.encounter_id) AS tenth "
             f"FROM {Slice(PREDICTIONS, span)} AS p JOIN {Slice(LABELS, span)} AS l USING (month, encounter_id) "
             "WHERE p.model_role = 'champion' AND l.readmitted_30d IS NOT NULL) "
-            "SELECT avg(probability), sum(outcome), count(*) FROM scored GROUP BY tenth ORDER BY tenth"
+            "SELECT round(avg(probability), 4), sum(outcome), count(*) FROM scored GROUP BY tenth ORDER BY tenth"
         ).fetchall()
     bins: list[dict[str, Any]] = []
     for predicted, events, n in rows:

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from health_pipeline.modeling.tables import PREDICTIONS
+from health_pipeline.monitoring import CHECKS, DRIFT, PERFORMANCE, MonthStatus, drift_request, month_statuses
+from health_pipeline.monitoring.rows import to_table
+from health_pipeline.months import Month, MonthRange, parse_month, shift
+from health_pipeline.settings import load_settings
+from health_pipeline.verdicts import Verdict
+from health_pipeline.warehouse import Table, Warehouse
+
+MAY = parse_month("2023-05")
+ONE = MonthRange(MAY, MAY)
+Row = dict[str, Any]
+
+
+def verdict(warehouse: Warehouse, name: str, month: Month = MAY) -> Verdict:
+    (check,) = [check for check in CHECKS if check.name == name]
+    (found,) = check.evaluate(warehouse, MonthRange(month, month), load_settings())
+    return found
+
+
+def drift_row(**values: Any) -> Row:
+    row = {"month": MAY, "subject_kind": "feature", "subject": "age", "metric": "psi", "value": 0.01, "n": 500}
+    return {**row, "status": "ok", "reference": "training_window", "reference_n": 6000, **values}
+
+
+def performance_row(**values: Any) -> Row:
+    row = {"month": MAY, "model_role": "champion", "kind": "estimated", "window_months": 1, "segment": "all"}
+    return {**row, "metric": "roc_auc", "value": 0.7, "n": 500, "status": "ok", **values}
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Warehouse:
+    return Warehouse.from_settings(load_settings(home=tmp_path))
+
+
+def put(warehouse: Warehouse, table: Table, *rows: Row) -> None:
+    warehouse.replace(table, ONE, to_table(table, rows))
+
+
+DRIFT_CASES = {
+    "features_resemble_training": drift_row(),
+    "scores_resemble_reference": drift_row(subject_kind="score", subject="score", reference="earlier_scores"),
+    "volume_is_usual": drift_row(
+        subject_kind="volume", subject="discharges", metric="change", reference="previous_year"
+    ),
+}
+PERFORMANCE_CASES = {
+    "estimated_performance_holds": performance_row(),
+    "realised_performance_holds": performance_row(kind="realised"),
+    "estimate_matches_outcome": performance_row(kind="reconciliation"),
+    "subgroups_hold": performance_row(kind="realised", segment="sex=female"),
+}
+CASES = [(DRIFT, name, row) for name, row in DRIFT_CASES.items()] + [
+    (PERFORMANCE, name, row) for name, row in PERFORMANCE_CASES.items()
+]
+
+
+@pytest.mark.parametrize(("table", "name", "row"), CASES, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_check_passes_warns_and_fails_with_its_rows(warehouse: Warehouse, table: Table, name: str, row: Row) -> None:
+    put(warehouse, table, row)
+    assert verdict(warehouse, name).passed
+    put(warehouse, table, {**row, "status": "warning"})
+    warned = verdict(warehouse, name)
+    assert (warned.passed, warned.severity) == (False, "WARN")
+    put(warehouse, table, {**row, "status": "alarm"})
+    failed = verdict(warehouse, name)
+    assert (failed.passed, failed.severity, failed.numbers["alarms"]) == (False, "ERROR", 1)
+    assert "alarm in" in failed.summary
+
+
+def test_every_check_is_covered() -> None:
+    assert {check.name for check in CHECKS} == {name for _, name, _ in CASES}
+
+
+@pytest.mark.parametrize("name", [check.name for check in CHECKS if check.name not in {"estimate_matches_outcome"}])
+def test_missing_rows_never_pass(warehouse: Warehouse, name: str) -> None:
+    mature(warehouse)
+    found = verdict(warehouse, name)
+    assert not found.passed
+    assert "no " in found.summary or "not computed" in found.summary
+
+
+def mature(warehouse: Warehouse) -> None:
+    """Predictions two months later exist, so the outcome of May is due."""
+    later = shift(MAY, 2)
+    row = dict.fromkeys(PREDICTIONS.column_names)
+    row |= {"month": later, "encounter_id": "e", "patient_key": "p", "model_id": "m", "model_role": "champion"}
+    row |= {"probability": 0.1, "label": False, "confidence": 0.9, "inference_dt": None, "feature_hash": "0"}
+    row["inference_dt"] = dt.datetime.combine(shift(later, 1), dt.time())
+    warehouse.replace(PREDICTIONS, MonthRange(later, later), pa.Table.from_pylist([row]))
+
+
+def test_an_open_outcome_is_not_a_failure_but_a_due_one_is(warehouse: Warehouse) -> None:
+    put(warehouse, PERFORMANCE, performance_row())
+    open_month = verdict(warehouse, "realised_performance_holds")
+    assert not open_month.passed, "without any prediction nothing says that the month is still open"
+    mature(warehouse)
+    assert not verdict(warehouse, "realised_performance_holds").passed
+    newest = shift(MAY, 2)
+    assert verdict(warehouse, "realised_performance_holds", newest).passed
+    assert "not matured" in verdict(warehouse, "realised_performance_holds", newest).summary
+
+
+def test_realised_without_reconciliation_fails(warehouse: Warehouse) -> None:
+    put(warehouse, PERFORMANCE, performance_row(kind="realised"))
+    assert not verdict(warehouse, "estimate_matches_outcome").passed
+    put(warehouse, PERFORMANCE, performance_row())
+    assert verdict(warehouse, "estimate_matches_outcome").passed
+
+
+def test_only_no_data_rows_never_pass(warehouse: Warehouse) -> None:
+    put(warehouse, DRIFT, *({**row, "status": "no_data", "value": None} for row in DRIFT_CASES.values()))
+    put(warehouse, PERFORMANCE, *({**row, "status": "no_data", "value": None} for row in PERFORMANCE_CASES.values()))
+    assert [name for _, name, _ in CASES if verdict(warehouse, name).passed] == []
+
+
+def test_a_season_alone_does_not_fail(warehouse: Warehouse) -> None:
+    put(warehouse, DRIFT, drift_row(), drift_row(reference="same_season", status="alarm"))
+    assert verdict(warehouse, "features_resemble_training").passed
+
+
+def status(month: Month, drift: str = "ok", performance: str = "ok") -> MonthStatus:
+    return MonthStatus(month, drift, performance, ("age",) if "alarm" in {drift, performance} else ())
+
+
+def test_a_retrain_needs_enough_violating_months_and_the_latest() -> None:
+    settings = load_settings(monitoring={"drift_months": 2, "drift_window": 3})
+    months = [shift(MAY, back) for back in (-3, -2, -1, 0)]
+
+    def request(*drifts: str) -> bool:
+        statuses = [status(month, drift) for month, drift in zip(months, drifts, strict=True)]
+        return drift_request(statuses, settings) is not None
+
+    assert request("ok", "ok", "alarm", "alarm")
+    assert request("ok", "alarm", "ok", "alarm")
+    assert not request("ok", "alarm", "alarm", "ok"), "the latest month does not violate"
+    assert not request("alarm", "ok", "ok", "alarm"), "the other one is too old"
+    assert not request("ok", "ok", "ok", "alarm")
+    assert not request("ok", "warning", "warning", "warning")
+    assert not request("no_data", "no_data", "no_data", "no_data")
+    assert drift_request([], settings) is None
+    found = drift_request([status(shift(MAY, -1), "ok", "alarm"), status(MAY, "alarm")], settings)
+    assert found is not None
+    assert (found.month, found.violating) == (MAY, (shift(MAY, -1), MAY))
+    assert "age" in found.reason
+
+
+def test_month_statuses_read_the_tables(warehouse: Warehouse) -> None:
+    assert month_statuses(warehouse, ONE) == [MonthStatus(MAY, "no_data", "no_data")]
+    put(
+        warehouse,
+        DRIFT,
+        drift_row(status="alarm"),
+        drift_row(subject="sex", status="alarm", reference="same_season"),
+        drift_row(
+            subject_kind="summary", subject="month", metric="subjects_in_alarm", status="alarm", reference="none"
+        ),
+    )
+    put(
+        warehouse,
+        PERFORMANCE,
+        performance_row(),
+        performance_row(kind="realised", metric="calibration_slope", status="alarm"),
+        performance_row(kind="realised", segment="sex=female", status="alarm"),
+    )
+    (found,) = month_statuses(warehouse, ONE)
+    assert found == MonthStatus(MAY, "alarm", "alarm", ("age", "calibration_slope"))
+    assert found.violates
+    assert not MonthStatus(MAY, "warning", "no_data").violates

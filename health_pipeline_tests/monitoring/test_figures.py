@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from health_pipeline.monitoring import DRIFT, PERFORMANCE, decisions, draw_month, drift_months, performance_months
+from health_pipeline.months import MonthRange, parse_month
+from health_pipeline.promotion.tables import CHAMPION
+from health_pipeline_tests.monitoring.conftest import MONTHS, Hospital, hospital
+from health_pipeline_tests.monitoring.hospital import champion_rows
+
+NOVEMBER = parse_month("2021-11")
+FIGURES = {
+    "trajectories",
+    "estimated_and_realised",
+    "calibration",
+    "drift_heat_map",
+    "subgroups",
+    "volume",
+    "decisions",
+}
+
+
+@pytest.fixture(scope="module")
+def monitored(tmp_path_factory: pytest.TempPathFactory, module_features: None) -> Hospital:
+    found = hospital(tmp_path_factory.mktemp("figures"))
+    settings, warehouse = found.settings, found.warehouse
+    warehouse.replace(DRIFT, MONTHS, drift_months(warehouse, **found.inputs, months=MONTHS, settings=settings))
+    table = performance_months(warehouse, **found.outcomes, months=MONTHS, settings=settings)
+    warehouse.replace(PERFORMANCE, MONTHS, table)
+    return found
+
+
+@pytest.fixture(scope="module")
+def drawn(monitored: Hospital) -> list[Path]:
+    return draw_month(monitored.warehouse, NOVEMBER, monitored.settings)
+
+
+def test_dashboard_and_pictures_are_written(monitored: Hospital, drawn: list[Path]) -> None:
+    folder = monitored.settings.home / "outputs" / "visuals" / "2021-11"
+    assert drawn[0].name == "dashboard.html"
+    assert {path.stem for path in drawn[1:]} == FIGURES
+    for path in drawn:
+        assert path.parent == folder
+        assert path.stat().st_size > 5_000
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn[1:])
+
+
+def test_the_page_needs_no_network_and_holds_plotly_once(drawn: list[Path]) -> None:
+    page = drawn[0].read_text("utf-8")
+    assert page.count("plotly.js v") == 1
+    assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=", page)
+    assert "prefers-color-scheme: dark" in page
+    assert 'name="viewport"' in page
+    figures = json.loads(re.search(r"const figures = (\{.*\});\n", page)[1].replace("<\\/", "</"))  # type: ignore[index]
+    assert set(figures) == FIGURES
+    for name in FIGURES:
+        assert f'id="{name}"' in page
+
+
+def test_no_patient_is_in_the_figures(monitored: Hospital, drawn: list[Path]) -> None:
+    page = drawn[0].read_text("utf-8").split("const figures", 1)[1]
+    with monitored.warehouse.read("test") as connection:
+        ids = connection.execute(f"SELECT DISTINCT encounter_id, patient_key FROM {monitored.predictions}").fetchall()
+    assert not any(encounter in page or patient in page for encounter, patient in ids)
+
+
+def test_the_page_is_the_same_each_time(monitored: Hospital, drawn: list[Path]) -> None:
+    before = drawn[0].read_bytes()
+    quick = monitored.settings.monitoring.model_copy(update={"png": False})
+    again = draw_month(monitored.warehouse, NOVEMBER, monitored.settings.model_copy(update={"monitoring": quick}))
+    assert [path.name for path in again] == ["dashboard.html"]
+    assert again[0].read_bytes() == before
+
+
+def test_a_month_without_anything_still_has_a_page(tmp_path: Path) -> None:
+    found = hospital(tmp_path, rows=20)
+    page = draw_month(found.warehouse, NOVEMBER, found.settings)[0].read_text("utf-8")
+    assert "no data" in page
+
+
+def test_the_decision_log_can_be_asked(monitored: Hospital) -> None:
+    criteria = [
+        {
+            "criterion": "improvement",
+            "value": 0.019,
+            "threshold": 0.02,
+            "passed": False,
+            "severity": "ERROR",
+            "detail": "",
+        },
+        {"criterion": "calibration", "value": 1.0, "threshold": 0.5, "passed": True, "severity": "ERROR", "detail": ""},
+    ]
+    month = MONTHS.first
+    one = MonthRange(month, month)
+    changed = champion_rows(one, decision="DEPLOY", criteria=json.dumps(criteria), challenger_id="xgboost-b")
+    monitored.warehouse.replace(CHAMPION, one, changed)
+    log = decisions(monitored.warehouse, MONTHS)
+    assert [item.month for item in log] == list(MONTHS)
+    (deployed,) = decisions(monitored.warehouse, MONTHS, decision="DEPLOY")
+    assert (deployed.failed, deployed.near_misses) == (("improvement",), ("improvement",))
+    assert decisions(monitored.warehouse, MONTHS, model_id="xgboost-b") == [deployed]
+    assert decisions(monitored.warehouse, MONTHS, model_id="x' OR true --") == []

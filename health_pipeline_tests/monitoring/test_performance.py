@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from health_pipeline.cohort.tables import LABELS
+from health_pipeline.modeling.metrics import Estimate, measure
+from health_pipeline.modeling.tables import PREDICTIONS
+from health_pipeline.monitoring import PERFORMANCE, performance_months
+from health_pipeline.monitoring.limits import judge
+from health_pipeline.months import MonthRange, parse_month, shift
+from health_pipeline_tests.monitoring.conftest import MONTHS, Hospital, hospital, rewrite
+
+SEPTEMBER = parse_month("2021-09")
+Row = dict[str, Any]
+
+
+def performance(found: Hospital, months: MonthRange = MONTHS) -> pa.Table:
+    return performance_months(found.warehouse, **found.outcomes, months=months, settings=found.settings)
+
+
+def rows_where(table: pa.Table, **wanted: Any) -> list[Row]:
+    return [row for row in table.to_pylist() if all(row[name] == value for name, value in wanted.items())]
+
+
+CHAMPION_ALL = {"model_role": "champion", "segment": "all"}
+
+
+@pytest.fixture(scope="module")
+def table(stable: Hospital, module_features: None) -> pa.Table:
+    return performance(stable)
+
+
+def test_a_range_gives_the_rows_of_single_months(stable: Hospital, table: pa.Table) -> None:
+    single = [performance(stable, MonthRange(month, month)) for month in MONTHS]
+    assert table.equals(pa.concat_tables(single))
+    stable.warehouse.replace(PERFORMANCE, MONTHS, table)
+
+
+def test_realised_numbers_are_those_of_the_rows(stable: Hospital, table: pa.Table) -> None:
+    month = MonthRange(SEPTEMBER, SEPTEMBER)
+    with stable.warehouse.read("test") as connection:
+        rows = connection.execute(
+            f"SELECT probability, readmitted_30d::INT FROM {stable.predictions.only(month)} "
+            f"JOIN {stable.labels.only(month)} USING (month, encounter_id) WHERE model_role = 'champion'"
+        ).fetchall()
+    p, y = np.array(rows).T
+    expected = measure(y, p, threshold=0.3)
+    found = {
+        row["metric"]: row
+        for row in rows_where(table, month=SEPTEMBER, kind="realised", window_months=1, **CHAMPION_ALL)
+    }
+    assert set(found) == set(expected)
+    for name, row in found.items():
+        assert row["value"] == pytest.approx(expected[name]), name
+        assert row["ci_low"] <= row["value"] <= row["ci_high"], name
+        assert row["n"] == len(rows)
+
+
+def test_windows_pool_months(table: pa.Table) -> None:
+    sizes = {
+        row["window_months"]: row["n"]
+        for row in rows_where(table, month=SEPTEMBER, kind="realised", metric="roc_auc", **CHAMPION_ALL)
+    }
+    assert sorted(sizes) == [1, 3, 6, 12]
+    assert sizes[1] < sizes[3] < sizes[6]
+    (short,) = rows_where(table, month=SEPTEMBER, window_months=12, metric="roc_auc", **CHAMPION_ALL)
+    assert (short["status"], short["value"]) == ("no_data", None), "only ten months were scored"
+
+
+def test_the_estimate_is_near_the_outcome_on_stable_data(table: pa.Table) -> None:
+    gaps = [row["value"] for row in rows_where(table, kind="reconciliation", metric="roc_auc", **CHAMPION_ALL)]
+    assert len(gaps) == len(MONTHS)
+    assert abs(np.mean(gaps)) < 0.03, "one month of 400 rows is off by chance, their mean is not"
+    for row in rows_where(table, kind="reconciliation", metric="roc_auc", **CHAMPION_ALL):
+        estimated, realised = (
+            rows_where(table, month=row["month"], kind=kind, window_months=1, metric="roc_auc", **CHAMPION_ALL)[0]
+            for kind in ("estimated", "realised")
+        )
+        assert row["value"] == pytest.approx(estimated["value"] - realised["value"])
+
+
+def test_estimates_exist_before_labels_and_do_not_change_when_they_come(tmp_path: Path) -> None:
+    found = hospital(tmp_path)
+    month = MonthRange(SEPTEMBER, SEPTEMBER)
+    with_labels = performance(found, month)
+    later = MonthRange(SEPTEMBER, found.labels.months.last)
+    rewrite(found, LABELS, later, f"SELECT * FROM {found.labels.only(later)} WHERE false")
+    without = performance(found, month)
+    assert {row["kind"] for row in without.to_pylist()} == {"estimated"}
+    assert without.to_pylist() == rows_where(with_labels, kind="estimated")
+
+
+def test_later_months_are_not_seen(tmp_path: Path) -> None:
+    found = hospital(tmp_path)
+    month = MonthRange(SEPTEMBER, SEPTEMBER)
+    before = performance(found, month)
+    later = MonthRange(shift(SEPTEMBER, 1), found.predictions.months.last)
+    rewrite(
+        found,
+        PREDICTIONS,
+        later,
+        f"SELECT * REPLACE (1 - probability AS probability) FROM {found.predictions.only(later)}",
+    )
+    rewrite(
+        found,
+        LABELS,
+        MonthRange(later.first, found.labels.months.last),
+        f"SELECT * REPLACE (NOT readmitted_30d AS readmitted_30d) FROM {found.labels.only(later)}",
+    )
+    assert performance(found, month).equals(before)
+
+
+def test_a_changed_concept_is_found_in_the_first_matured_month(tmp_path: Path) -> None:
+    def reversed_risk(columns: Row, random: np.random.Generator) -> None:
+        columns["true_score"] = -0.5 * columns["number_0"]
+
+    table = performance(hospital(tmp_path, {SEPTEMBER: reversed_risk}))
+    for month, expected in ((shift(SEPTEMBER, -1), {"ok", "warning"}), (SEPTEMBER, {"alarm"})):
+        (row,) = rows_where(table, month=month, kind="realised", window_months=1, metric="roc_auc", **CHAMPION_ALL)
+        assert row["status"] in expected
+    (gap,) = rows_where(table, month=SEPTEMBER, kind="reconciliation", metric="roc_auc", **CHAMPION_ALL)
+    assert gap["status"] == "warning"
+    assert gap["ci_low"] > 0
+
+
+def test_small_groups_are_suppressed(tmp_path: Path) -> None:
+    def rare_payer(columns: Row, random: np.random.Generator) -> None:
+        columns["payer"] = np.where(np.arange(columns["payer"].size) < 9, "rare", columns["payer"])
+
+    found = hospital(tmp_path, {parse_month("2020-01"): rare_payer})
+    table = performance(found, MonthRange(SEPTEMBER, SEPTEMBER))
+    rare = rows_where(table, segment="payer=rare")
+    assert {row["kind"] for row in rare} == {"estimated", "realised"}
+    for row in rare:
+        assert (row["value"], row["n"], row["ci_low"], row["status"]) == (None, None, None, "no_data")
+    for row in table.to_pylist():
+        assert row["n"] in {None, 0} or row["n"] >= found.settings.privacy.small_number
+    assert any(row["value"] is not None for row in rows_where(table, segment="sex=female"))
+
+
+def test_no_predictions_is_no_data(tmp_path: Path) -> None:
+    found = hospital(tmp_path)
+    month = MonthRange(SEPTEMBER, SEPTEMBER)
+    rewrite(found, PREDICTIONS, month, f"SELECT * FROM {found.predictions} WHERE false")
+    (row,) = performance(found, month).to_pylist()
+    assert (row["status"], row["value"], row["n"]) == ("no_data", None, 0)
+
+
+def estimate(value: float, half: float = 0.02) -> Estimate:
+    return Estimate(value, value - half, value + half, 1000)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "half", "baseline", "status"),
+    [
+        ("roc_auc", 0.75, 0.02, 0.76, "ok"),
+        ("roc_auc", 0.72, 0.02, 0.76, "warning"),
+        ("roc_auc", 0.66, 0.02, 0.76, "alarm"),
+        ("roc_auc", 0.66, 0.10, 0.76, "ok"),
+        ("roc_auc", 0.90, 0.02, 0.76, "ok"),
+        ("roc_auc", 0.75, 0.02, None, "no_data"),
+        ("brier", 0.16, 0.01, 0.13, "warning"),
+        ("brier", 0.10, 0.01, 0.13, "ok"),
+        ("observed_expected", 1.05, 0.05, None, "ok"),
+        ("observed_expected", 1.25, 0.08, None, "warning"),
+        ("observed_expected", 0.60, 0.05, None, "alarm"),
+        ("observed_expected", 0.0, 0.05, None, "alarm"),
+        ("calibration_slope", 1.1, 0.1, None, "ok"),
+        ("calibration_slope", 0.3, 0.1, None, "alarm"),
+        ("calibration_intercept", float("nan"), 0.1, None, "no_data"),
+    ],
+)
+def test_limits(metric: str, value: float, half: float, baseline: float | None, status: str) -> None:
+    known = None if baseline is None else estimate(baseline)
+    assert judge(metric, estimate(value, half), known)[1] == status
