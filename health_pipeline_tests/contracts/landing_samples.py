@@ -80,7 +80,9 @@ def row(table: str, **changes: str | None) -> Row:
 
 def csv_bytes(rows: Sequence[Row], columns: Sequence[str]) -> bytes:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    # The csv module leaves a carriage return unquoted when lines end with a line feed.
+    has_returns = any("\r" in (value or "") for values in rows for value in values.values())
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if has_returns else csv.QUOTE_MINIMAL)
     writer.writerow(columns)
     for values in rows:
         writer.writerow(["" if values.get(name) is None else values[name] for name in columns])
