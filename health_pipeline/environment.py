@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 _QUIET = {
     # Health data: nothing is reported to anybody.
@@ -22,3 +23,5 @@ def prepare_environment() -> None:
     """Set the variables that are not set yet; call before anything heavy is imported."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    # Pinned and tested (pyproject.toml); saying it at every run would teach people to overlook warnings.
+    warnings.filterwarnings("ignore", message=r".* is currently in (beta|preview)")

@@ -276,6 +276,7 @@ class Settings(BaseSettings):
         parse_month("2024-12"), description="last month of the partitions; empty: the last closed month"
     )
 
+    automation: bool = Field(True, description="start sensors and the schedule; false: people start every run")
     log_format: Literal["text", "json"] = Field("text", description="log lines for people or for machines")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is logged")
 
@@ -314,8 +315,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # pydantic-settings hands them in
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments win over the environment, the environment over the file."""
         file = os.environ.get(f"{PREFIX}CONFIG")

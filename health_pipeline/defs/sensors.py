@@ -20,10 +20,14 @@ from health_pipeline.months import MonthRange, month_key, parse_month, shift
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse import Warehouse
 
-ON = dg.DefaultSensorStatus.RUNNING
 EVERYTHING = STAGES[Stage.EXTRACTS] | STAGES[Stage.LABELS] | STAGES[Stage.IMPROVEMENT]
 BATCH = 500
 """Check evaluations looked at in one tick."""
+
+
+def sensor_status(settings: Settings) -> dg.DefaultSensorStatus:
+    """Whether sensors run without anybody switching them on in the UI."""
+    return dg.DefaultSensorStatus.RUNNING if settings.automation else dg.DefaultSensorStatus.STOPPED
 
 
 def build_sensors(settings: Settings, partitions: Partitions, clock: Clock) -> list[dg.SensorDefinition]:
@@ -44,7 +48,7 @@ def build_schedule(settings: Settings) -> dg.ScheduleDefinition:
         name="monthly_improvement",
         target=EVERYTHING,
         cron_schedule="0 5 2 * *",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
+        default_status=dg.DefaultScheduleStatus.RUNNING if settings.automation else dg.DefaultScheduleStatus.STOPPED,
         description="On the second of each month: ask for every stage that is due.",
     )
     def monthly_improvement(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunRequest]:
@@ -68,7 +72,7 @@ def _new_files(settings: Settings) -> dg.SensorDefinition:
         name="new_landing_files",
         target=EVERYTHING,
         minimum_interval_seconds=30,
-        default_status=ON,
+        default_status=sensor_status(settings),
         description="A month has landed or was restated, or its successor made its labels mature: run what follows.",
     )
     def new_landing_files(context: dg.SensorEvaluationContext) -> Sequence[dg.RunRequest]:
@@ -82,7 +86,7 @@ def _drift(settings: Settings, partitions: Partitions) -> dg.SensorDefinition:
         name="drift_retrain",
         target=STAGES[Stage.IMPROVEMENT],
         minimum_interval_seconds=60,
-        default_status=ON,
+        default_status=sensor_status(settings),
         description="Enough of the last months drifted, the latest included: tune and train again.",
     )
     def drift_retrain(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
@@ -115,7 +119,7 @@ def _failed_checks(settings: Settings, clock: Clock) -> dg.SensorDefinition:
     @dg.sensor(
         name="failed_check_alerts",
         minimum_interval_seconds=30,
-        default_status=ON,
+        default_status=sensor_status(settings),
         description="One alert for each failed check evaluation, of any severity, with its month.",
     )
     def failed_check_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -151,7 +155,7 @@ def _failed_runs(settings: Settings, clock: Clock) -> dg.SensorDefinition:
     @dg.run_failure_sensor(
         name="failed_run_alerts",
         minimum_interval_seconds=30,
-        default_status=ON,
+        default_status=sensor_status(settings),
         description="One alert for each failed run.",
     )
     def failed_run_alerts(context: dg.RunFailureSensorContext) -> None:
@@ -176,7 +180,7 @@ def _decisions(settings: Settings, partitions: Partitions, clock: Clock) -> dg.S
     @dg.sensor(
         name="decision_alerts",
         minimum_interval_seconds=30,
-        default_status=ON,
+        default_status=sensor_status(settings),
         description="Tell what was decided about the champion of each month, with near misses.",
     )
     def decision_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
