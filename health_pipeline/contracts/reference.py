@@ -20,9 +20,10 @@ _INTRODUCTION = """\
 
 A source delivers one file for each table and month: `<landing>/<table>/<YYYY-MM>.parquet`, `.csv` or `.csv.gz`, in a
 local folder (`<home>/landing`) or under `s3://bucket/prefix` (setting `HEALTH_PIPELINE_LANDING`; the usual `AWS_*`
-variables apply). CSV is UTF-8, comma separated, quoted by RFC 4180, with a header. Columns may stand in any order and in upper or
-lower case; columns that the contract does not know are kept in `bronze.*.extra`. Times are hospital local time without
-zone: an offset in a text is dropped, an instant with zone in Parquet is written in UTC. An empty text is no value.
+variables apply). CSV is UTF-8, comma separated, quoted by RFC 4180, with a header. Columns may stand in any order and
+in upper or lower case; columns that the contract does not know are kept in `bronze.*.extra`. Times are hospital local
+time without zone: an offset in a text is dropped, an instant with zone in Parquet is written in UTC. An empty text is
+no value.
 
 ## What happens to what
 
@@ -108,7 +109,8 @@ def _codes() -> str:
 def _units() -> str:
     introduction = (
         "Silver holds these measurements in one unit. A code without a unit is taken as canonical. A unit that is not "
-        "listed, and a value outside the bounds (in the canonical unit), is quarantined. Other LOINC codes pass as landed."
+        "listed, and a value outside the bounds (in the canonical unit), is quarantined. Other LOINC codes pass "
+        "as landed."
     )
     rows = (
         (
