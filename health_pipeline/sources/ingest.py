@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 import structlog
 
+from health_pipeline.contracts.tables import LANDING_TABLES
 from health_pipeline.errors import SourceError
 from health_pipeline.months import Month, MonthRange
 from health_pipeline.settings import Settings
@@ -16,6 +17,7 @@ from health_pipeline.sources.adapters import ADAPTERS, Adapter
 from health_pipeline.sources.adapters.description import MONTH_OF, Input, OptionValue
 from health_pipeline.sources.extracts import LandingZone, Progress, landing_zone
 from health_pipeline.sources.inputs import Extract, load_files
+from health_pipeline.sources.landing_inspection import EMPTY_MARK
 from health_pipeline.sources.sql import identifier, literal
 
 log = structlog.get_logger(__name__)
@@ -117,6 +119,7 @@ class _Run:
             self._step(f"building {table}")
             rows[table], undated[table] = self._build(table)
         months = self._months()
+        self._load_known_patients(months)
         written = []
         for table in self.adapter.tables:
             self._step(f"writing {table}")
@@ -153,10 +156,11 @@ class _Run:
         select = self.adapter.tables[table].read_text().strip().rstrip(";")
         self._sql(f'CREATE TABLE "built_{table}" AS {select}', f"{table}.sql")
         moment = MONTH_OF[table]
+        columns = self._contract_columns(table)
         self._sql(
             f"""
             CREATE TABLE "landed_{table}" AS
-            SELECT date_trunc('month', {moment}::TIMESTAMP)::DATE AS landed_month, *
+            SELECT date_trunc('month', {moment}::TIMESTAMP)::DATE AS landed_month, {columns}
             FROM "built_{table}" WHERE {moment} IS NOT NULL ORDER BY ALL
             """,
             f"{table}.sql",
@@ -165,6 +169,24 @@ class _Run:
         landed, built = self.connection.execute(counts).fetchall()[0]
         self.connection.execute(f'DROP TABLE "built_{table}"')
         return landed, built - landed
+
+    def _contract_columns(self, table: str) -> str:
+        """Columns of the landing contract in its order; optional ones that the SELECT does not give are left out.
+
+        Raises:
+            SourceError: the SELECT gives a column that the contract does not know, or lacks a required one.
+        """
+        contract = LANDING_TABLES[table]
+        given = [row[0] for row in self.connection.execute(f'DESCRIBE "built_{table}"').fetchall()]
+        unknown = sorted(set(given) - set(contract.column_names))
+        missing = sorted(set(contract.required_columns) - set(given))
+        if unknown or missing:
+            raise SourceError(
+                f"the SELECT of {table} does not keep the contract: unknown {unknown}, missing {missing}",
+                where=str(self.adapter.tables[table]),
+                remedy="name the columns as in docs/contracts.md",
+            )
+        return ", ".join(name for name in contract.column_names if name in given)
 
     def _months(self) -> MonthRange:
         first, last = self.connection.execute(
@@ -178,18 +200,27 @@ class _Run:
             )
         return MonthRange(first, last)
 
+    def _load_known_patients(self, months: MonthRange) -> None:
+        """Patients known before the first discharge month are landed with it, as an initial load."""
+        if "patients" in self.adapter.tables:
+            first = f"DATE '{months.first}'"
+            self.connection.execute(f"UPDATE landed_patients SET landed_month = {first} WHERE landed_month < {first}")
+
     def _write(self, table: str, months: MonthRange) -> list[tuple[str, Month]]:
-        """Stage one file per month; months between the first and last discharge get a file even without rows."""
+        """Stage one file per month; of the label source also for months between that have no rows, and marked so."""
         there = self.connection.execute(f'SELECT DISTINCT landed_month FROM "landed_{table}"').fetchall()
         written = []
-        for month in sorted({row[0] for row in there} | set(months)):
+        filled = {row[0] for row in there}
+        wanted = filled | set(months) if LANDING_TABLES[table].is_label_source else filled
+        for month in sorted(wanted):
             target = self.zone.staged(table, month)
+            mark = "" if month in filled else f", KV_METADATA {{'{EMPTY_MARK}': 'true'}}"
             self.connection.execute(
                 f"""
                 COPY (
                     SELECT * EXCLUDE (landed_month) FROM "landed_{table}"
                     WHERE landed_month = DATE '{month}' ORDER BY ALL
-                ) TO {literal(str(target))} (FORMAT parquet, COMPRESSION zstd)
+                ) TO {literal(str(target))} (FORMAT parquet, COMPRESSION zstd{mark})
                 """
             )
             written.append((table, month))

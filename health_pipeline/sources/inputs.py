@@ -39,9 +39,10 @@ class _Member:
     def hidden(self) -> bool:
         return any(part.startswith((".", "_")) for part in self.path.parts)
 
-    def belongs_to(self, stems: set[str]) -> bool:
-        """Whether the file is the table, or a part in a folder of the table's name (as Spark writes them)."""
-        return self.stem in stems or self.path.parent.name.lower().removesuffix(".parquet") in stems
+    @property
+    def folder(self) -> str:
+        """Name of the folder, which is the table's where an export consists of parts (as Spark writes them)."""
+        return self.path.parent.name.lower().removesuffix(".parquet")
 
 
 class Extract:
@@ -104,7 +105,8 @@ class Extract:
 
     def _find(self, wanted: Input) -> list[_Member]:
         stems = {_Member(PurePosixPath(file)).stem.lower() for file in wanted.files}
-        found = [member for member in self._members if member.belongs_to(stems)]
+        whole = [member for member in self._members if member.stem in stems]
+        found = whole or [member for member in self._members if member.folder in stems]
         if not found:
             if wanted.missing_ok:
                 return []
@@ -114,8 +116,7 @@ class Extract:
                 remedy=f"it has {self._listing()}; check that this is the right extract",
             )
         places = {(member.path.parent, member.suffix) for member in found}
-        in_folder = all(member.path.parent.name.lower().removesuffix(".parquet") in stems for member in found)
-        if len(places) > 1 or (len(found) > 1 and not in_folder):
+        if len(places) > 1 or len(whole) > 1:
             raise SourceError(
                 f"{wanted.files[0]} is there more than once",
                 where=f"{self.path}: {', '.join(str(member.path) for member in found[:4])}",

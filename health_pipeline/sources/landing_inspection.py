@@ -25,6 +25,8 @@ from health_pipeline.sources.landing_sql import RESERVED, csv_scan, literal, par
 
 DELIVER_AGAIN = "deliver the file again"
 ROW_NUMBER = "file_row_number"
+EMPTY_MARK = "health_pipeline.empty_month"
+"""Parquet metadata key with which an adapter states that a month between others has no stays."""
 
 
 class FileFaultError(Exception):
@@ -60,9 +62,17 @@ def inspect_file(connection: duckdb.DuckDBPyConnection, table: LandingTable, fil
         raise _told(error, file) from None
     except (OSError, MemoryError) as error:
         raise FileFaultError(f"cannot be opened ({type(error).__name__})", "check that the file may be read") from None
-    if table.is_label_source and shape.rows == 0:
+    if table.is_label_source and shape.rows == 0 and not _is_marked_empty(connection, file):
         raise FileFaultError("has no rows", "deliver the stays of the month")
     return shape
+
+
+def _is_marked_empty(connection: duckdb.DuckDBPyConnection, file: LandedFile) -> bool:
+    """Whether the writer of the file says that the month has no rows: an explicit choice, not an accident."""
+    if file.kind != "parquet":
+        return False
+    keys = f"SELECT count(*) FROM parquet_kv_metadata({literal(file.path)}) WHERE key::VARCHAR = '{EMPTY_MARK}'"
+    return _count(connection, keys) > 0
 
 
 def _parquet(connection: duckdb.DuckDBPyConnection, table: LandingTable, file: LandedFile) -> FileShape:

@@ -4,7 +4,12 @@ SELECT
     patient_nbr AS patient_id,
     (admitted_at - to_years(5 + regexp_extract(age, '^\[(\d+)', 1)::INTEGER))::DATE AS birth_date,
     CASE gender WHEN 'Female' THEN 'female' WHEN 'Male' THEN 'male' ELSE 'unknown' END AS sex,
-    nullif(race, '?') AS race,
+    CASE race
+        WHEN 'Caucasian' THEN 'white'
+        WHEN 'AfricanAmerican' THEN 'black'
+        WHEN '?' THEN NULL
+        ELSE lower(race)
+    END AS race,
     NULL::VARCHAR AS ethnicity,
     NULL::VARCHAR AS language,
     NULL::VARCHAR AS marital_status,
