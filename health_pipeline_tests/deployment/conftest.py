@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import datetime as dt
 import socket
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from health_pipeline.clock import system_clock
-from health_pipeline.deployment import History, LocalTarget, Options, Plan, Tools, ship
+from health_pipeline.deployment import Endpoint, History, LocalTarget, Options, Plan, Tools, ship
+from health_pipeline.deployment.client import ApiClient, Reply
 from health_pipeline.deployment.registry import MLflowRegistry
 from health_pipeline.modeling.bundle import Bundle
 from health_pipeline.notify import Alert
 from health_pipeline.settings import Settings, load_settings
 from health_pipeline_tests.deployment.misbehaving import COMMAND
-from health_pipeline_tests.serving.bundles import linear_bundle
+from health_pipeline_tests.serving.bundles import RECORD, linear_bundle
 
 
 def free_port() -> int:
@@ -79,22 +83,65 @@ def registry_store(tmp_path_factory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
 
 
-@pytest.fixture
-def yard(tmp_path, registry_store, request) -> Iterator[Yard]:
-    home = tmp_path / "home"
-    settings = settings_for(home)
+def make_yard(home: Path, registry_store: str, name: str, **deployment) -> Yard:
+    settings = settings_for(home, **deployment)
     alerts: list[Alert] = []
+    stages = settings.deployment.environments[:-1]
     tools = Tools(
-        target=LocalTarget(settings, command=COMMAND),
-        registry=MLflowRegistry(registry_store, f"{request.node.name}-{tmp_path.parent.name}"),
+        target=LocalTarget(settings, settings.deployment.environments[-1], command=COMMAND),
+        stages=tuple(LocalTarget(settings, stage, command=COMMAND) for stage in stages),
+        registry=MLflowRegistry(registry_store, name),
         history=History(home / "deployment" / "history.ndjson", system_clock),
         limits=settings.deployment,
         alert=alerts.append,
         clock=system_clock,
     )
-    made = Yard(settings, tools, alerts)
+    return Yard(settings, tools, alerts)
+
+
+@pytest.fixture
+def yard(tmp_path, registry_store) -> Iterator[Yard]:
+    made = make_yard(tmp_path / "home", registry_store, tmp_path.name)
     yield made
     made.target.stop()
+    for stage in made.tools.stages:
+        stage.stop()
+
+
+class Load:
+    """Clients that never retry, each on a kept-alive connection, until told to stop."""
+
+    def __init__(self, endpoint: Endpoint, clients: int = 3) -> None:
+        self._endpoint, self._stop = endpoint, threading.Event()
+        self.replies: list[Reply] = []
+        self.models: Counter[str] = Counter()
+        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(clients)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, number: int) -> None:
+        count = 0
+        with ApiClient(self._endpoint, timeout=20) as client:
+            while not self._stop.is_set():
+                count += 1
+                features = {**RECORD, "age": 40.0 + count % 50, "length_of_stay": count % 13 + 0.5}
+                reply = client.predict({"patient_id": f"{number}-{count}", "features": features})
+                self.replies.append(reply)
+                if reply.is_ok:
+                    self.models[reply.body["predictions"][0]["model_id"]] += 1
+                time.sleep(0.002)
+
+    @property
+    def failed(self) -> list[Reply]:
+        return [reply for reply in self.replies if not reply.is_ok]
 
 
 @pytest.fixture

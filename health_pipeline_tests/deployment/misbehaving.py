@@ -1,7 +1,8 @@
 """``python -m health_pipeline_tests.deployment.misbehaving``: the API, with a model that misbehaves.
 
-``MISBEHAVE`` is a JSON object: model id to fault. The faults are those a real release can have: it kills its process
-when it is loaded, fails on a share of the records, is slow, or says that it is another model.
+``MISBEHAVE`` names a file with a JSON object: model id to ``[fault, where]``. The faults are those a real release can
+have: it kills its process when it is loaded, fails on a share of the records, is slow, answers something else, or says
+that it is another model. ``where`` is ``everywhere``, or ``traffic`` when trials see nothing of it.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ class Misbehaving(BundleScorer):
 
 
 def load(folder: Path, release: Release):
-    fault = json.loads(os.environ.get("MISBEHAVE", "{}")).get(release.facts.model_id)
-    only = os.environ.get("MISBEHAVE_UNLESS_TRIAL")
-    if fault is None or (only and "trial-" in os.environ["HEALTH_PIPELINE_HOME"]):
+    faults = json.loads(Path(os.environ["MISBEHAVE"]).read_text()) if "MISBEHAVE" in os.environ else {}
+    fault, where = faults.get(release.facts.model_id, (None, None))
+    if fault is None or (where == "traffic" and "trial-" in os.environ["HEALTH_PIPELINE_HOME"]):
         return load_scorer(folder, release)
     if fault == "dies":
         os._exit(9)
