@@ -19,6 +19,7 @@ from dagster._core.definitions.assets.definition.asset_spec import AssetExecutio
 from dagster._core.definitions.data_version import DATA_VERSION_TAG, get_input_event_pointer_tag
 from dagster._core.events import DagsterEvent, DagsterEventBatchMetadata
 from dagster._core.execution.plan.execute_step import _get_output_asset_events
+from dagster._utils.warnings import disable_dagster_warnings
 
 from health_pipeline.months import month_key
 from health_pipeline.warehouse.slices import SliceReport
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
 def record_months(context: OutputContext, reports: Sequence[SliceReport]) -> Iterator[DagsterEvent]:
     """Log the materialisation of each month with its row count, content hash and data version."""
     step, asset_key = context.step_context, context.asset_key
+    with disable_dagster_warnings():  # a data version given by the output is beta
+        output = Output(None, metadata=dict(context.output_metadata), data_version=DataVersion("replaced per month"))
     drafts = list(
         _get_output_asset_events(
             asset_key=asset_key,
             asset_partitions=[month_key(report.months.first) for report in reports],
-            output=Output(None, metadata=dict(context.output_metadata), data_version=DataVersion("replaced per month")),
+            output=output,
             output_def=step.op_def.output_def_named(context.name),
             io_manager_metadata={},
             step_context=step,
