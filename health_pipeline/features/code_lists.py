@@ -79,7 +79,7 @@ def diagnosis_groups() -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
 
 @dataclass(frozen=True)
 class LaboratoryTest:
-    """A laboratory test with adult reference limits in its canonical unit."""
+    """A laboratory test: adult reference limits in its canonical unit, and what is kept beside its last value."""
 
     name: str
     unit: str
@@ -89,6 +89,7 @@ class LaboratoryTest:
     worst: str
     plausible_low: float
     plausible_high: float
+    kept: tuple[str, ...]
 
 
 @lru_cache
@@ -104,6 +105,7 @@ def laboratory_tests() -> tuple[LaboratoryTest, ...]:
             worst=row["worst"],
             plausible_low=float(row["plausible_low"]),
             plausible_high=float(row["plausible_high"]),
+            kept=tuple(row["kept"].split()),
         )
         for row in read_list("laboratory")
     )

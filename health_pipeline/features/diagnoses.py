@@ -6,7 +6,7 @@ Comorbidities after Quan 2005 (ICD-9-CM and ICD-10-CM), kept as bit masks while 
 from __future__ import annotations
 
 from health_pipeline.cohort.sql import icd, literal
-from health_pipeline.features.code_lists import comorbidities, diagnosis_groups
+from health_pipeline.features.code_lists import Comorbidity, comorbidities, diagnosis_groups
 from health_pipeline.features.expressions import cap, has_bit, weighted_sum
 from health_pipeline.features.feature import Feature, Kind
 from health_pipeline.features.part import Inputs, Part, visible
@@ -14,6 +14,17 @@ from health_pipeline.features.part import Inputs, Part, visible
 _STAY = "this stay"
 _YEAR = "this stay and the 365 days before the discharge"
 _INDEXES = ("charlson", "elixhauser")
+
+# Elixhauser groups that the Charlson index has in nearly the same form: one flag is enough.
+_KEPT_ONCE = (
+    "diabetes",
+    "diabetes_complicated",
+    "renal_failure",
+    "liver",
+    "peptic_ulcer",
+    "rheumatoid",
+    "solid_tumour",
+)
 
 # A milder form does not count beside its severe form (Quan 2005; the usual hierarchy).
 _SEVERER = {
@@ -47,6 +58,10 @@ def score(index: str, weight: str = "weight") -> str:
     """
     terms = [(_holds(index, item.group), getattr(item, weight)) for item in comorbidities(index)]
     return f"(CASE WHEN diagnosis.{index} IS NOT NULL THEN {weighted_sum(terms)} END)"
+
+
+def _is_in_charlson(item: Comorbidity) -> bool:
+    return item.group in _KEPT_ONCE or item.prefixes in {other.prefixes for other in comorbidities("charlson")}
 
 
 _FEATURES = (
@@ -126,8 +141,7 @@ _FEATURES = (
         )
         for index in _INDEXES
         for item in comorbidities(index)
-        # groups that both indexes define alike are kept once
-        if index == "charlson" or item.prefixes not in {other.prefixes for other in comorbidities("charlson")}
+        if index == "charlson" or not _is_in_charlson(item)
     ),
 )
 

@@ -20,25 +20,26 @@ def _feature(name: str, kind: Kind, sql: str, meaning: str, unit: str | None = N
 def _of_test(test: LaboratoryTest) -> tuple[Feature, ...]:
     words, at = test.name.replace("_", " "), f"laboratory.{test.name}"
     limits = f"{test.low:g} to {test.high:g} {test.unit}"
-    return (
-        _feature(f"{test.name}_last", "numeric", f"{at}.last", f"last {words}", test.unit),
-        _feature(
+    features = {
+        "last": _feature(f"{test.name}_last", "numeric", f"{at}.last", f"last {words}", test.unit),
+        "worst": _feature(
             f"{test.name}_worst",
             "numeric",
             f"{at}.lowest" if test.worst == "low" else f"{at}.highest",
             f"{test.worst}est {words}",
             test.unit,
         ),
-        _feature(
+        "abnormal": _feature(
             f"{test.name}_is_abnormal",
             "boolean",
             f"{at}.last < {test.low!r} OR {at}.last > {test.high!r}",
             f"last {words} outside {limits}",
         ),
-        _feature(
+        "change": _feature(
             f"{test.name}_change", "numeric", f"{at}.last - {at}.first", f"last {words} less the first", test.unit
         ),
-    )
+    }
+    return tuple(feature for name, feature in features.items() if name == "last" or name in test.kept)
 
 
 _FEATURES = (

@@ -24,7 +24,8 @@ _DRUGS = (
     "acarbose",
 )
 _CHANGES = ("up", "down", "started", "stopped")
-_SKIP = ("antineoplastic",)
+# Classes without a flag: their state is kept as that of the drug, or they matter little for coming back.
+_WITHOUT_FLAG = ("insulin", "biguanide", "calcium_blocker", "thiazide", "acid_suppressant")
 
 
 def _feature(name: str, kind: Kind, sql: str, meaning: str, unit: str | None = None) -> Feature:
@@ -52,7 +53,7 @@ _FEATURES = (
             f"medicine of the class {item.name.replace('_', ' ')}",
         )
         for item in medicine_classes()
-        if item.name not in _SKIP
+        if item.name not in _WITHOUT_FLAG
     ),
     *(
         _feature(
@@ -77,8 +78,11 @@ def _ctes(inputs: Inputs) -> dict[str, str]:
         f"arg_max(coalesce(state, 'given'), place) FILTER (list_contains(generics, {literal(drug)})) AS {drug}"
         for drug in _DRUGS
     )
+    # A class of one drug tells the drug also where only its code is known.
     by_code = ", ".join(
-        f"({literal(code)}, {1 << item.bit}::UBIGINT)" for item in medicine_classes() for code in item.rxnorm
+        f"({literal(code)}, {1 << item.bit}::UBIGINT, {literal(item.names[0]) if len(item.names) == 1 else 'NULL'})"
+        for item in medicine_classes()
+        for code in item.rxnorm
     )
     return {
         "medicine_code": f"""
@@ -94,8 +98,8 @@ def _ctes(inputs: Inputs) -> dict[str, str]:
         ) AS c
         JOIN (VALUES {by_name}) AS l (word, mask) ON l.word = c.word
         UNION ALL
-        SELECT c.code_system, c.code, l.mask, NULL
-        FROM medicine_code AS c JOIN (VALUES {by_code}) AS l (code, mask) ON l.code = c.code
+        SELECT c.code_system, c.code, l.mask, l.generic
+        FROM medicine_code AS c JOIN (VALUES {by_code}) AS l (code, mask, generic) ON l.code = c.code
         WHERE c.code_system = 'RXNORM'
     )
     GROUP BY code_system, code""",

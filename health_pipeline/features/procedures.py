@@ -22,7 +22,6 @@ _FEATURES = (
         "different procedures, or as the source counts them; at most 20",
         "procedures",
     ),
-    _feature("has_procedure", "boolean", f"{PROCEDURES} > 0", "at least one procedure"),
     _feature(
         "event_count_log", "numeric", "ln(1 + least(procedure.events, 2000))", "natural log of 1 + clinical events"
     ),

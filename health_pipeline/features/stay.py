@@ -36,20 +36,7 @@ _FEATURES = (
     _feature("payer", "categorical", "s.payer", "who pays"),
     _feature("drg", "categorical", "s.drg", "diagnosis related group of the stay"),
     _feature("is_planned", "boolean", "s.is_planned", "the stay was planned"),
-    _feature(
-        "is_acute_admission",
-        "boolean",
-        "CASE WHEN s.admission_type <> 'unknown' THEN s.admission_type IN ('emergency', 'urgent', 'trauma') END",
-        "emergency, urgent or trauma admission",
-    ),
-    _feature(
-        "is_discharged_home",
-        "boolean",
-        "s.discharge_disposition IN ('home', 'home_health')",
-        "goes home, with or without home care",
-    ),
     _feature("is_weekend_discharge", "boolean", "isodow(s.discharged_at) >= 6", "discharged on a Saturday or Sunday"),
-    _feature("is_weekend_admission", "boolean", "isodow(s.admitted_at) >= 6", "admitted on a Saturday or Sunday"),
     _feature(
         "discharge_season",
         "categorical",

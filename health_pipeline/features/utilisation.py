@@ -48,18 +48,10 @@ _FEATURES = (
         for days in _WINDOWS
     ),
     _feature(
-        "prior_inpatient_365d",
-        "numeric",
-        cap(INPATIENT_YEAR, _CAP),
-        f"stays that ended in the year before, or as the source states them; at most {_CAP}",
-        window=_YEAR,
-        unit="stays",
-    ),
-    _feature(
         "prior_inpatient_365d_log",
         "numeric",
         capped_log(INPATIENT_YEAR, _CAP),
-        "the same, natural log of 1 + capped count",
+        "stays that ended in the year before, or as the source states them; natural log of 1 + capped count",
         window=_YEAR,
     ),
     _feature(

@@ -1,5 +1,7 @@
 """Checks of labels and attrition: content with honest tables, and each says no once."""
 
+# ruff: noqa: E501 (tables of faults)
+
 from __future__ import annotations
 
 from pathlib import Path

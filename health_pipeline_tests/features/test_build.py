@@ -31,7 +31,7 @@ def test_a_stay_without_any_other_source_still_has_its_row() -> None:
     assert tuple(row) == FEATURE_TABLE.column_names
     assert row["length_of_stay_days"] == 4
     assert row["age_years"] is None
-    assert row["prior_inpatient_365d"] == 0
+    assert row["prior_inpatient_365d_log"] == 0
     assert row["diagnosis_count"] is None
     assert row["payer_coverage_ratio"] is None
     assert row["lace_index"] == 4 + 3

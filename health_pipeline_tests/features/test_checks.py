@@ -1,5 +1,7 @@
 """Checks of features: content with honest tables, and each says no once."""
 
+# ruff: noqa: E501 (tables of faults)
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -45,7 +47,7 @@ FUTURE = "(SELECT count(*) FROM silver.admissions AS a WHERE a.patient_key = f.p
         ("features_match_cohort", "UPDATE gold.features SET encounter_id = 'x' || encounter_id WHERE month = '2021-08-01'",
          "no stay of the month"),
         # stays of the patient in the whole file, later ones included, where only earlier ones belong
-        ("features_see_no_future", f"UPDATE gold.features AS f SET prior_inpatient_365d = {FUTURE}", "prior_inpatient_365d"),
+        ("features_see_no_future", f"UPDATE gold.features AS f SET prior_inpatient_180d = {FUTURE}", "prior_inpatient_180d"),
         ("null_rates_usual", "UPDATE gold.features SET length_of_stay_days = NULL WHERE month = '2021-08-01'",
          "length_of_stay_days"),
         ("unseen_categories", "UPDATE gold.features SET payer = 'barter' WHERE month = '2021-08-01'", "payer"),
