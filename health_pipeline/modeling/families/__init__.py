@@ -5,9 +5,10 @@ from __future__ import annotations
 from health_pipeline.errors import SettingsError
 from health_pipeline.modeling.families.base import Family, Fit, Observer, Sample
 from health_pipeline.modeling.families.logistic_regression import LogisticRegression
+from health_pipeline.modeling.families.random_forest import RandomForest
 from health_pipeline.modeling.families.xgboost import XGBoost
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (LogisticRegression(), XGBoost())}
+FAMILIES: dict[str, Family] = {family.name: family for family in (LogisticRegression(), XGBoost(), RandomForest())}
 
 
 def family_named(name: str) -> Family:

@@ -28,7 +28,7 @@ class LogisticRegression:
     name: str = "logistic_regression"
     short: str = "lr"
     role: str = "model_1"
-    defaults: Mapping[str, Any] = field(default_factory=lambda: {"strength": 50.0, "knots": 3, "fewest_rows": 50})
+    defaults: Mapping[str, Any] = field(default_factory=lambda: {"strength": 200.0, "knots": 3, "fewest_rows": 50})
 
     def suggest(self, trial: Any) -> dict[str, Any]:
         """Draw parameters from an Optuna trial."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import xgboost
 
 _BATCH_ROWS = 1 << 17
-_MAX_BIN = 256
+_MAX_BIN = 64
 
 MEASURE_EVERY = 5
 """Rounds between two looks at the validation loss."""
@@ -48,7 +48,7 @@ class XGBoost:
             "subsample": 0.8,
             "colsample_bytree": 0.4,
             "reg_lambda": 10.0,
-            "reg_alpha": 0.0,
+            "reg_alpha": 0.01,
         }
     )
     fewest_rows: int = 100
@@ -86,6 +86,7 @@ class PreparedXGBoost:
     outcome: Floats
     effort: Effort
     threads: int
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def fit(self, parameters: Parameters, seed: int, observer: Observer | None = None) -> Fit:
         """Fit as many boosters as the effort asks for and average their margins."""
@@ -123,6 +124,7 @@ class PreparedXGBoost:
             "device": self.effort.device,
             "nthread": self.threads,
             "seed": seed,
+            **self.fixed,
             **parameters,
         }
         booster = xgb.Booster(settings, [self.training, self.validation])

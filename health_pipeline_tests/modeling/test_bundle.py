@@ -1,0 +1,175 @@
+"""The artefact: the same bytes, the same probability everywhere, and no surprise in the rows that stops it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from health_pipeline.errors import ModelError
+from health_pipeline.modeling.bundle import Bundle, load_bundle
+from health_pipeline.modeling.candidate import Subject, fit_candidate, read_subject
+from health_pipeline.modeling.encoding import encode, read_inputs
+from health_pipeline.modeling.families import family_named
+from health_pipeline.modeling.profiles import effort_of
+from health_pipeline.modeling.tuning import Tuned
+from health_pipeline.months import parse_month
+from health_pipeline.settings import Settings
+from health_pipeline.warehouse import Warehouse
+from health_pipeline_tests.modeling.conftest import FEATURES, LABELS, hospital, settings_in, store, whole
+
+MONTH = parse_month("2023-06")
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory) -> Settings:
+    return settings_in(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def subject(settings) -> Subject:
+    warehouse = Warehouse.from_settings(settings)
+    store(warehouse, *hospital())
+    subject = read_subject(warehouse, whole(FEATURES), whole(LABELS), MONTH, settings)
+    assert isinstance(subject, Subject)
+    return subject
+
+
+@pytest.fixture(scope="module", params=["logistic_regression", "random_forest", "xgboost"])
+def bundle(request, settings, subject) -> Bundle:
+    family = family_named(request.param)
+    effort = replace(effort_of(settings.training), bags=2, max_rounds=40)
+    return fit_candidate(family, subject, Tuned(MONTH, dict(family.defaults)), settings, effort, 1).bundle
+
+
+def with_column(rows: pa.Table, name: str, values) -> pa.Table:
+    column = values if isinstance(values, pa.Array) else pa.array(values)
+    return rows.set_column(rows.column_names.index(name), name, column)
+
+
+def test_saved_and_loaded_it_is_the_same_model(bundle, subject, tmp_path):
+    digest = bundle.save(tmp_path / "one")
+    loaded = load_bundle(tmp_path / "one", digest)
+    assert loaded.files() == bundle.files()
+    assert loaded.model_id == bundle.model_id
+    rows = subject.holdout.rows
+    np.testing.assert_array_equal(loaded.probabilities(rows), bundle.probabilities(rows))
+
+
+def test_the_folder_holds_data_only(bundle, tmp_path):
+    bundle.save(tmp_path / "one")
+    names = {path.suffix for path in (tmp_path / "one").iterdir()}
+    assert names <= {".json", ".onnx", ".ubj"}
+
+
+def test_other_bytes_than_those_judged_are_refused(bundle, tmp_path):
+    digest = bundle.save(tmp_path / "one")
+    document = tmp_path / "one" / "bundle.json"
+    document.write_text(document.read_text().replace('"threshold": 0', '"threshold": 1'))
+    with pytest.raises(ModelError, match="digest"):
+        load_bundle(tmp_path / "one", digest)
+
+
+def test_no_bundle_and_another_format_are_refused(tmp_path):
+    with pytest.raises(ModelError, match="no readable model bundle"):
+        load_bundle(tmp_path)
+    (tmp_path / "bundle.json").write_text('{"format": 99}')
+    with pytest.raises(ModelError, match="format 99"):
+        load_bundle(tmp_path)
+
+
+def test_saving_again_keeps_what_lies_beside_the_bundle(bundle, tmp_path):
+    bundle.save(tmp_path / "one")
+    (tmp_path / "one" / "card.html").write_text("card")
+    (tmp_path / "one" / "trees-9.onnx").write_text("left over")
+    digest = bundle.save(tmp_path / "one")
+    assert (tmp_path / "one" / "card.html").read_text() == "card"
+    assert load_bundle(tmp_path / "one", digest).digest == digest
+
+
+def test_one_row_at_a_time_gives_the_batch(bundle, subject):
+    rows = subject.holdout.rows.slice(0, 60)
+    batch = bundle.probabilities(rows)
+    single = [bundle.probabilities(rows.slice(index, 1))[0] for index in range(rows.num_rows)]
+    shuffled = np.random.default_rng(0).permutation(rows.num_rows)
+    np.testing.assert_allclose(single, batch, atol=1e-6, rtol=0)
+    np.testing.assert_allclose(bundle.probabilities(rows.take(pa.array(shuffled))), batch[shuffled], atol=1e-6, rtol=0)
+
+
+def test_the_onnx_graph_is_the_boosters(bundle, subject):
+    """The graph that scores and the boosters that explain are one model, nulls included."""
+    if bundle.family == "logistic_regression":
+        pytest.skip("no trees")
+    import xgboost as xgb
+
+    inputs = read_inputs(subject.holdout.rows, bundle.features)
+    (member,) = bundle.members
+    matrix = encode(inputs, bundle.features, member.encodings, np.float32)
+    assert np.isnan(matrix).any()
+    margins = []
+    for content in member.predictor.boosters:
+        booster = xgb.Booster(model_file=bytearray(content))
+        margins.append(booster.inplace_predict(matrix, predict_type="margin"))
+    np.testing.assert_allclose(member.predictor.margins(matrix), np.mean(margins, axis=0), atol=2e-6)
+
+
+def test_rows_of_any_shape_are_scored_and_reported(bundle, subject):
+    rows = subject.holdout.rows.slice(0, 4)
+    clean = bundle.score(rows)
+    assert clean.inputs.counts() == {}
+    changed = rows.drop_columns(["prior_inpatient_1y"]).append_column("unknown_column", pa.array([1, 2, 3, 4]))
+    changed = with_column(changed, "emergency", [None, True, False, True])
+    changed = with_column(changed, "discharge_disposition", ["moon", "home", None, "home"])
+    changed = with_column(changed, "age_years", ["71", "old", " 40.5 ", None])
+    scores = bundle.score(changed)
+    assert np.isfinite(scores.probabilities).all()
+    assert scores.inputs.counts() == {
+        "invalid:age_years": 1,
+        "missing_column:prior_inpatient_1y": 4,
+        "null:age_years": 1,
+        "null:discharge_disposition": 1,
+        "null:emergency": 1,
+        "unseen:discharge_disposition": 1,
+    }
+    assert scores.inputs.row_warnings()[1] == "missing_column:prior_inpatient_1y;invalid:age_years"
+
+
+def test_a_null_that_training_knew_is_no_warning(bundle, subject):
+    rows = subject.holdout.rows.slice(0, 2)
+    rows = with_column(rows, "last_hemoglobin", pa.nulls(2, pa.float64()))
+    assert bundle.score(rows).inputs.counts() == {}
+
+
+def test_an_infinite_number_is_a_null(bundle, subject):
+    rows = subject.holdout.rows.slice(0, 1)
+    rows = with_column(rows, "age_years", [float("inf")])
+    scores = bundle.score(rows)
+    assert np.isfinite(scores.probabilities).all()
+    assert scores.inputs.counts() == {"null:age_years": 1}
+
+
+def test_no_rows_give_no_scores(bundle, subject):
+    assert bundle.probabilities(subject.holdout.rows.slice(0, 0)).shape == (0,)
+
+
+def test_a_column_that_training_never_filled_is_no_feature(bundle):
+    assert "never_filled" not in bundle.feature_names
+    assert not {"month", "encounter_id", "patient_key", "discharged_at"} & set(bundle.feature_names)
+
+
+def test_scoring_needs_neither_training_libraries_nor_pandas(bundle, tmp_path):
+    bundle.save(tmp_path / "one")
+    code = (
+        "import sys, pyarrow as pa\n"
+        "from health_pipeline.modeling.bundle import load_bundle\n"
+        f"p = load_bundle({str(tmp_path / 'one')!r}).probabilities(pa.table({{'age_years': [50.0]}}))\n"
+        "assert 0 < p[0] < 1\n"
+        "heavy = {'sklearn', 'pandas', 'mlflow', 'xgboost', 'optuna', 'scipy', 'duckdb'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
