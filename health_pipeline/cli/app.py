@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 
 from health_pipeline import __version__
-from health_pipeline.errors import PipelineError, SettingsError
-from health_pipeline.months import MonthRange, parse_month
-from health_pipeline.settings import Settings, load_settings
+from health_pipeline.cli import quarantine
+from health_pipeline.cli.options import FromOption, ToOption, asked_months, logged_settings, quiet_settings
+from health_pipeline.errors import PipelineError
 
 app = typer.Typer(
     name="health-pipeline",
@@ -23,10 +23,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(quarantine.app, name="quarantine")
 console = Console(stderr=True)
-
-FromOption = Annotated[str | None, typer.Option("--from", help="first month, YYYY-MM [default: START_MONTH]")]
-ToOption = Annotated[str | None, typer.Option("--to", help="last month, YYYY-MM [default: END_MONTH]")]
 
 
 def run_app() -> None:
@@ -42,27 +40,6 @@ def run_app() -> None:
         sys.exit(error.exit_code)
 
 
-def _settings(*, quiet: bool = False) -> Settings:
-    """Read the settings and set up the log; quiet commands show progress and keep the log in the home."""
-    from health_pipeline.logs import configure_logging
-
-    settings = load_settings()
-    stream = Path(os.devnull).open("w") if quiet else None  # noqa: SIM115  # lives as long as the process
-    configure_logging(settings, json=settings.log_format == "json", level=settings.log_level, stream=stream)
-    return settings
-
-
-def _months(settings: Settings, first: str | None, last: str | None) -> MonthRange:
-    try:
-        start = parse_month(first) if first else settings.start_month
-        end = parse_month(last) if last else settings.end_month
-        if end is None:
-            raise SettingsError("END_MONTH is open", where="--to", remedy="name the last month: --to YYYY-MM")
-        return MonthRange(start, end)
-    except ValueError as error:
-        raise SettingsError(str(error), where="--from/--to", remedy="write months as YYYY-MM") from None
-
-
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False) -> None:
     if version:
@@ -76,8 +53,8 @@ def simulate(first: FromOption = None, last: ToOption = None) -> None:
     from health_pipeline.cli.progress import work_progress
     from health_pipeline.sources.simulator import simulate as simulate_months
 
-    settings = _settings(quiet=True)
-    months = _months(settings, first, last)
+    settings = quiet_settings()
+    months = asked_months(settings, first, last)
     with work_progress("simulating") as progress:
         report = simulate_months(months, settings, progress=progress)
     console.print(str(report), highlight=False)
@@ -93,7 +70,7 @@ def ingest(
     from health_pipeline.sources.ingest import ingest as ingest_source
 
     with work_progress(f"reading {adapter}") as progress:
-        report = ingest_source(adapter, source, _settings(quiet=True), progress=progress)
+        report = ingest_source(adapter, source, quiet_settings(), progress=progress)
     console.print(str(report), highlight=False)
 
 
@@ -109,8 +86,8 @@ def run(
     """Materialise months of the graph, as Dagster runs that the UI shows."""
     from health_pipeline.cli.run import run_months
 
-    settings = _settings(quiet=True)
-    if not run_months(settings, _months(settings, first, last), select, console):
+    settings = quiet_settings()
+    if not run_months(settings, asked_months(settings, first, last), select, console):
         raise typer.Exit(1)
 
 
@@ -119,7 +96,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="machine-readabl
     """Show months, rows, champions, performance and open alerts."""
     from health_pipeline.cli.status import collect_status, print_status
 
-    report = collect_status(_settings(quiet=True))
+    report = collect_status(quiet_settings())
     if as_json:
         typer.echo(json.dumps(report, indent=2, default=str))
     else:
@@ -140,7 +117,7 @@ def demo() -> None:
     """Simulate a hospital, materialise the whole graph for all months, and print a summary."""
     from health_pipeline.cli.demo import run_demo
 
-    if not run_demo(_settings(quiet=True), console):
+    if not run_demo(quiet_settings(), console):
         raise typer.Exit(1)
 
 
@@ -149,4 +126,34 @@ def up(port: Annotated[int, typer.Option(help="port of the Dagster UI on localho
     """Serve the Dagster UI and its daemon on localhost until Ctrl-C."""
     from health_pipeline.cli.up import serve
 
-    raise typer.Exit(serve(_settings(), port, console))
+    raise typer.Exit(serve(logged_settings(), port, console))
+
+
+@app.command()
+def decisions(
+    first: FromOption = None,
+    last: ToOption = None,
+    decision: Annotated[str | None, typer.Option(help="only INITIAL, DEPLOY, DEPLOY_REFRESH or SKIP")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="machine-readable, with every criterion")] = False,
+) -> None:
+    """Show which model was put in force in which month, and why."""
+    from health_pipeline.cli.decisions import print_decisions
+    from health_pipeline.monitoring import decisions as made
+    from health_pipeline.warehouse import Warehouse
+
+    settings = quiet_settings()
+    found = made(Warehouse.from_settings(settings), asked_months(settings, first, last), decision=decision)
+    print_decisions(found, as_json=as_json)
+
+
+@app.command()
+def rollback(
+    to: Annotated[str | None, typer.Option(help="model id; default: what served before")] = None,
+    reason: Annotated[str, typer.Option(help="recorded in the history")] = "asked for on the command line",
+) -> None:
+    """Let an earlier release serve again: switched, verified and recorded."""
+    from health_pipeline.deployment import rollback as roll_back
+    from health_pipeline.deployment import tools_of
+
+    event = roll_back(tools_of(logged_settings()), actor=getpass.getuser(), reason=reason, to=to)
+    console.print(f"{event.release} serves again after {event.seconds:.1f} s", highlight=False)
