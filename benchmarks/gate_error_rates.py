@@ -1,37 +1,48 @@
 """Error rates of the gates: constructed models with known truth, many repetitions.
 
-``python -m benchmarks.gate_error_rates [repetitions] [replicates]`` prints the table of ``docs/promotion.md``.
+``python -m benchmarks.gate_error_rates [repetitions] [replicates]`` prints the tables of ``docs/promotion.md``.
 """
 
 import sys
 
 from scipy.stats import beta
 
-from health_pipeline_tests.promotion.scenarios import SCENARIOS, play
+from health_pipeline_tests.promotion.scenarios import EQUAL_PAIRS, SCENARIOS, false_promotions, play
+
+EQUAL_REPETITIONS, EQUAL_REPLICATES = 1000, 1000
 
 
-def main() -> None:
-    repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 400
-    replicates = int(sys.argv[2]) if len(sys.argv) > 2 else 400
-    print(f"{replicates} bootstrap replicates; 95 % Clopper-Pearson intervals\n")
-    print("| case | right decision | played | how often it was taken | other decisions |")
-    print("|---|---|---|---|---|")
+def rate(count: int, played: int) -> str:
+    """Share with its 95 % Clopper-Pearson interval."""
+    low = beta.ppf(0.025, count, played - count + 1) if count else 0.0
+    high = beta.ppf(0.975, count + 1, played - count) if count < played else 1.0
+    return f"{count / played:.1%} [{low:.1%}, {high:.1%}]"
+
+
+def equal_models() -> None:
+    print(f"{EQUAL_REPETITIONS} repetitions, {EQUAL_REPLICATES} bootstrap replicates\n")
+    print("| equal models | pass improvement and significance |")
+    print("|---|---|")
+    for name, make in EQUAL_PAIRS.items():
+        count = false_promotions(make, EQUAL_REPETITIONS, EQUAL_REPLICATES)
+        print(f"| {name} | {rate(count, EQUAL_REPETITIONS)} |", flush=True)
+
+
+def scenarios(repetitions: int, replicates: int) -> None:
+    print(f"\n{repetitions} repetitions, {replicates} bootstrap replicates\n")
+    print("| case | right decision | how often it was taken | other decisions |")
+    print("|---|---|---|---|")
     for scenario in SCENARIOS:
-        played = repetitions * scenario.effort
-        tally = play(scenario, played, replicates)
-        right = tally.outcomes[scenario.deserved]
-        low = beta.ppf(0.025, right, played - right + 1) if right else 0.0
-        high = beta.ppf(0.975, right + 1, played - right) if right < played else 1.0
+        tally = play(scenario, repetitions, replicates)
         others = ", ".join(
-            f"{outcome} {count / played:.1%}"
+            f"{outcome} {count / repetitions:.1%}"
             for outcome, count in sorted(tally.outcomes.items())
             if outcome is not scenario.deserved
         )
-        print(
-            f"| {scenario.name} | {scenario.deserved} | {played} | {right / played:.1%} [{low:.1%}, {high:.1%}] | {others} |",
-            flush=True,
-        )
+        right = rate(tally.outcomes[scenario.deserved], repetitions)
+        print(f"| {scenario.name} | {scenario.deserved} | {right} | {others} |", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    equal_models()
+    scenarios(*(int(text) for text in (sys.argv[1:3] or ("200", "200"))))

@@ -163,7 +163,7 @@ def improvement(evidence: Evidence, policy: Policy) -> Finding:
     if evidence.incumbent is None:
         return not_applicable("no incumbent")
     limit, gain = policy.improvement_threshold, _gain(evidence, policy.primary_metric)
-    detail = f"{policy.primary_metric} better by {gain}; more than {limit} is needed"
+    detail = f"{policy.primary_metric} gain {gain}; more than {limit} is needed"
     return above(gain.value, limit, max(0.1 * limit, 0.001), detail)
 
 
@@ -175,9 +175,7 @@ def significance(evidence: Evidence, policy: Policy) -> Finding:
     spread = f"paired patient-clustered bootstrap, level {policy.confidence_level:g}"
     if evidence.compared > 1:
         spread += f", Bonferroni for {evidence.compared} candidates"
-    return above(
-        gain.low, 0.0, 0.002, f"{policy.primary_metric} better by {gain} ({spread}); its lower bound must exceed 0"
-    )
+    return above(gain.low, 0.0, 0.002, f"{policy.primary_metric} gain {gain} ({spread}); its lower bound must exceed 0")
 
 
 def non_inferiority(evidence: Evidence, policy: Policy) -> Finding:
@@ -185,7 +183,7 @@ def non_inferiority(evidence: Evidence, policy: Policy) -> Finding:
     if evidence.incumbent is None:
         return not_applicable("no incumbent")
     bound, limit = evidence.non_inferiority, -policy.max_degradation
-    detail = f"{policy.primary_metric} better by {bound} (one-sided level {policy.confidence_level:g}); "
+    detail = f"{policy.primary_metric} gain {bound} (one-sided level {policy.confidence_level:g}); "
     return above(bound.low, limit, 0.002, detail + f"its lower bound must exceed {limit:g}")
 
 
@@ -229,13 +227,20 @@ def observed_expected(evidence: Evidence, policy: Policy) -> Finding:
 def subgroup_discrimination(evidence: Evidence, policy: Policy) -> Finding:
     """In no group does the model tell patients apart far worse than among everybody else."""
     limit = -policy.acceptance.subgroup_discrimination_gap
-    return _subgroups(evidence, lambda group: _beyond(group.discrimination_gap, (limit, None)), "AUROC gap", limit)
+    return _subgroups(
+        evidence, lambda group: _beyond(group.discrimination_gap, (limit, None)), "AUROC gap", f"{limit:g}"
+    )
 
 
 def subgroup_calibration(evidence: Evidence, policy: Policy) -> Finding:
     """In no group is risk far over- or understated."""
     band = policy.acceptance.subgroup_observed_expected
-    return _subgroups(evidence, lambda group: _beyond(group.observed_expected, band), "observed/expected", band[1])
+    return _subgroups(
+        evidence,
+        lambda group: _beyond(group.observed_expected, band),
+        "observed/expected",
+        f"{band[0]:g} to {band[1]:g}",
+    )
 
 
 def subgroup_change(evidence: Evidence, policy: Policy) -> Finding:
@@ -244,7 +249,7 @@ def subgroup_change(evidence: Evidence, policy: Policy) -> Finding:
         return not_applicable("no incumbent")
     limit = -policy.acceptance.subgroup_loss
     return _subgroups(
-        evidence, lambda group: _beyond(group.change, (limit, None)), "AUROC against the incumbent", limit
+        evidence, lambda group: _beyond(group.change, (limit, None)), "AUROC against the incumbent", f"{limit:g}"
     )
 
 
@@ -255,8 +260,8 @@ def better_than_lace(evidence: Evidence, policy: Policy) -> Finding:
         return not_applicable("the features hold no LACE index")
     gain = evidence.lace
     if evidence.incumbent is None:
-        return above(gain.high, 0.0, 0.005, f"AUROC better than LACE by {gain}; its upper bound must exceed 0")
-    return above(gain.low, 0.0, 0.005, f"AUROC better than LACE by {gain}; its lower bound must exceed 0")
+        return above(gain.high, 0.0, 0.005, f"AUROC gain over LACE {gain}; its upper bound must exceed 0")
+    return above(gain.low, 0.0, 0.005, f"AUROC gain over LACE {gain}; its lower bound must exceed 0")
 
 
 def top_decile_capture(evidence: Evidence, policy: Policy) -> Finding:
@@ -279,7 +284,7 @@ def top_decile_loss(evidence: Evidence, policy: Policy) -> Finding:
         gain.value,
         limit,
         0.002,
-        f"share of readmissions in the riskiest tenth better by {gain}; at least {limit:g} is needed",
+        f"gain in the share of readmissions in the riskiest tenth {gain}; at least {limit:g} is needed",
     )
 
 
@@ -303,7 +308,7 @@ def _beyond(estimate: Estimate, band: tuple[float, float | None]) -> bool | None
     return estimate.high < band[0] or (band[1] is not None and estimate.low > band[1])
 
 
-def _subgroups(evidence: Evidence, beyond: Callable[[Subgroup], bool | None], what: str, limit: float) -> Finding:
+def _subgroups(evidence: Evidence, beyond: Callable[[Subgroup], bool | None], what: str, tolerance: str) -> Finding:
     judged = [group for group in evidence.subgroups if group.judged]
     if not evidence.subgroups:
         return not_applicable("the features hold no subgroup attribute")
@@ -312,12 +317,11 @@ def _subgroups(evidence: Evidence, beyond: Callable[[Subgroup], bool | None], wh
     verdicts = {group.name: beyond(group) for group in judged}
     failing = [name for name, verdict in verdicts.items() if verdict]
     missing = [name for name, verdict in verdicts.items() if verdict is None]
-    said = "all within tolerance" if not failing and not missing else ""
-    said += f"beyond tolerance: {', '.join(failing)}" if failing else ""
-    said += f" not measured: {', '.join(missing)}" if missing else ""
+    named = (("beyond tolerance", failing), ("not measured", missing))
+    said = "; ".join(f"{words}: {', '.join(names)}" for words, names in named if names) or "all within tolerance"
     return Finding(
         not failing and not missing,
-        f"{what} in {len(judged)} of {len(evidence.subgroups)} groups judged, tolerance {limit:g}; {said.strip()}",
+        f"{what} in {len(judged)} of {len(evidence.subgroups)} groups judged, tolerance {tolerance}; {said}",
         float(len(failing) + len(missing)),
         0.0,
     )

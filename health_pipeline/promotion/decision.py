@@ -34,6 +34,8 @@ _ADVICE = {
     "top_decile_loss": "The care team would miss more readmissions than today.",
 }
 
+_NOT_MEASURED = "Find out why numbers are missing: a holdout without rows, or with one outcome only."
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -91,7 +93,7 @@ def decide(evidence: Evidence, policy: Policy) -> Decision:
         criteria=criteria,
         forced=forced,
         reason=_reason(evidence, outcome, criteria, blocked, forced),
-        recommendations=tuple(dict.fromkeys(_ADVICE[name] for name in in_the_way)),
+        recommendations=_recommendations(in_the_way, criteria),
         next_training_date=_next_training(evidence, policy, outcome, in_the_way),
     )
 
@@ -99,6 +101,15 @@ def decide(evidence: Evidence, policy: Policy) -> Decision:
 def _nearest(blocked: dict[Outcome, list[str]]) -> list[str]:
     """Criteria in the way of the route that is blocked by fewest."""
     return min(blocked.values(), key=len)
+
+
+def _recommendations(in_the_way: list[str], criteria: tuple[Criterion, ...]) -> tuple[str, ...]:
+    """One for each criterion in the way; without a candidate, or without its numbers, nothing else can be said."""
+    if "candidate" in in_the_way:
+        return (_ADVICE["candidate"],)
+    by_name = {criterion.criterion: criterion for criterion in criteria}
+    unmeasured = {name for name in in_the_way if by_name[name].value is None and by_name[name].threshold is not None}
+    return tuple(dict.fromkeys(_NOT_MEASURED if name in unmeasured else _ADVICE[name] for name in in_the_way))
 
 
 def _next_training(evidence: Evidence, policy: Policy, outcome: Outcome, in_the_way: list[str]) -> dt.date:
@@ -115,7 +126,7 @@ def _next_training(evidence: Evidence, policy: Policy, outcome: Outcome, in_the_
     else:
         return next_month
     due = trained + dt.timedelta(days=policy.max_days_since_update + 1)
-    return max(next_month, due if due.day == 1 else shift(due.replace(day=1), 1))
+    return max(next_month, due if due.day == 1 else shift(due, 1))
 
 
 def _reason(

@@ -57,7 +57,7 @@ def test_improvement_gate_follows_the_decision(warehouse, settings, rows):
     assert passed("improvement", warehouse, settings) == [True, False, True, False, False, True]
     refused = verdict("improvement", warehouse, settings, "2022-08")
     assert refused.severity == "WARN"
-    assert refused.summary.startswith("challenger refused: roc_auc better by 0.0000")
+    assert refused.summary.startswith("challenger refused: roc_auc gain 0.0000")
     assert refused.numbers == {
         "decision": "SKIP",
         "value": 0.0,

@@ -367,7 +367,7 @@ def test_primary_metric_decides():
     for name in ("improvement", "significance"):
         assert passes(name, given)
         assert not passes(name, given, primary_metric="f1")
-        assert "f1 better by 0.0100 [-0.0100, 0.0300]" in judge(name, given, primary_metric="f1").detail
+        assert "f1 gain 0.0100 [-0.0100, 0.0300]" in judge(name, given, primary_metric="f1").detail
 
 
 # The table of rules

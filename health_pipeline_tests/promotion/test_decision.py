@@ -55,9 +55,7 @@ def test_skip_says_what_to_do_and_when():
     assert decision.next_training_date == dt.date(2023, 7, 1)
     assert "SKIP for 2023-06: new against old." in decision.reason
     assert "DEPLOY is blocked by improvement, significance" in decision.reason
-    assert (
-        "- improvement: FAIL. roc_auc better by 0.0100 [-0.0100, 0.0300]; more than 0.02 is needed." in decision.reason
-    )
+    assert "- improvement: FAIL. roc_auc gain 0.0100 [-0.0100, 0.0300]; more than 0.02 is needed." in decision.reason
 
 
 @pytest.mark.parametrize(
