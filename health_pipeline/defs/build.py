@@ -7,11 +7,13 @@ import dagster as dg
 from health_pipeline import cohort, contracts, features, monitoring, promotion
 from health_pipeline.clock import Clock, system_clock
 from health_pipeline.contracts.checks import CHECKS as CONTRACT_CHECKS
-from health_pipeline.defs import bronze, gold, models, scoring, silver
+from health_pipeline.defs import bronze, deployment, gold, models, scoring, silver
 from health_pipeline.defs import monitoring as monitoring_assets
 from health_pipeline.defs.checks import asset_checks
+from health_pipeline.defs.deployment_sensor import build_sensor
 from health_pipeline.defs.partitions import Partitions
-from health_pipeline.defs.sensors import build_schedule, build_sensors
+from health_pipeline.defs.sensors import build_schedule, build_sensors, sensor_status
+from health_pipeline.deployment.checks import CHECKS as DEPLOYMENT_CHECKS
 from health_pipeline.modeling import PREDICTIONS, model_table
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse import Table
@@ -32,6 +34,7 @@ def tables(settings: Settings) -> list[Table]:
         PREDICTIONS,
         monitoring.DRIFT,
         monitoring.PERFORMANCE,
+        *deployment.tables(),
     ]
 
 
@@ -50,15 +53,22 @@ def build_definitions(settings: Settings, clock: Clock = system_clock) -> dg.Def
         *models.build(settings, partitions, clock),
         *scoring.build(settings, partitions),
         *monitoring_assets.build(settings, partitions),
+        *deployment.build(settings, partitions, clock),
     ]
     months = {asset.key: asset.partitions_def for asset in assets if asset.partitions_def is not None}
     checks = [*CONTRACT_CHECKS, *cohort.CHECKS, *features.CHECKS, *promotion.CHECKS, *monitoring.CHECKS]
+    checks += DEPLOYMENT_CHECKS
+    jobs = deployment.build_jobs(settings, partitions, clock)
     return dg.Definitions(
         assets=assets,
         asset_checks=asset_checks(checks, months, settings),
-        sensors=build_sensors(settings, partitions, clock),
+        jobs=jobs,
+        sensors=[
+            *build_sensors(settings, partitions, clock),
+            build_sensor(settings, partitions, clock, jobs, sensor_status(settings)),
+        ],
         schedules=[build_schedule(settings)],
-        resources={"io_manager": build_io_manager(settings, tables(settings))},
+        resources={"io_manager": build_io_manager(settings, tables(settings)), **deployment.RESOURCES},
         # One process a run: the heavy libraries are imported once, and two cores are not oversubscribed.
         executor=dg.in_process_executor,
     )

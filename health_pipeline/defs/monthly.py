@@ -47,6 +47,7 @@ def monthly_asset(
     code_version: str = "1",
     retry: dg.RetryPolicy | None = None,
     deps: Sequence[dg.AssetDep] = (),
+    resources: set[str] | None = None,
 ) -> dg.AssetsDefinition:
     """An asset that fills ``table`` for a whole range of months in one go.
 
@@ -60,6 +61,7 @@ def monthly_asset(
         code_version: changes when the meaning of the rows changes, so that the UI shows them as stale.
         retry: policy for steps that depend on the outside world.
         deps: upstream assets whose rows are not read through the warehouse.
+        resources: keys of resources that ``compute`` takes from the context.
     """
     inputs = dict(inputs or {})
 
@@ -81,6 +83,7 @@ def monthly_asset(
         description=table.description,
         code_version=code_version,
         retry_policy=retry,
+        required_resource_keys=resources,
         io_manager_key="io_manager",
         metadata={
             "dagster/column_schema": dg.TableSchema(
