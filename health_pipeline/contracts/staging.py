@@ -79,8 +79,11 @@ def _with_units(typed: str) -> str:
 SELECT *,
   nullif(upper(trim(split_part("code", '//', 1))), '') AS code_system,
   nullif(trim(split_part("code", '//', 2)), '') AS landed_code,
-  nullif(trim(split_part("code", '//', 3)), '') AS landed_unit
+  nullif(trim(split_part("code", '//', 3)), '') AS landed_unit,
+  CASE WHEN code_system = 'LOINC' THEN landed_code END AS measured,
+  coalesce({NORMALISED_UNIT_SQL.format(unit="landed_unit")}, '') AS given_unit
 FROM ({typed}) AS typed"""
+    # Plain equalities only: any other condition would turn these hash joins into nested loops.
     return f"""
 SELECT split.*,
   CASE
@@ -93,7 +96,6 @@ FROM ({split}) AS split
 LEFT JOIN (
   SELECT DISTINCT loinc, unit, lowest, highest
   FROM (VALUES {rows}) AS conversion(loinc, given, unit, factor, term, lowest, highest)
-) AS known ON code_system = 'LOINC' AND known.loinc = landed_code
+) AS known ON known.loinc = measured
 LEFT JOIN (VALUES {rows}) AS conversion(loinc, given, unit, factor, term, lowest, highest)
-  ON code_system = 'LOINC' AND conversion.loinc = landed_code
-  AND conversion.given = coalesce({NORMALISED_UNIT_SQL.format(unit="landed_unit")}, '')"""
+  ON conversion.loinc = measured AND conversion.given = given_unit"""
