@@ -187,7 +187,9 @@ def _ctes(inputs: Inputs) -> dict[str, str]:
     ) AS l USING (code_system, prefix)
     GROUP BY x.code_system, x.code""",
         "icd_meaning": """
-    SELECT c.code_system, c.code, left(c.icd, 3) AS category, coalesce(g.clinical_group, 'other') AS clinical_group,
+    SELECT c.code_system, c.code, coalesce(g.clinical_group, 'other') AS clinical_group,
+        -- the external causes of ICD-9 have one more character
+        left(c.icd, CASE WHEN c.code_system = 'ICD9CM' AND starts_with(c.icd, 'E') THEN 4 ELSE 3 END) AS category,
         coalesce(m.charlson, 0::UBIGINT) AS charlson, coalesce(m.elixhauser, 0::UBIGINT) AS elixhauser
     FROM icd_code AS c
     LEFT JOIN icd_mask AS m USING (code_system, code)

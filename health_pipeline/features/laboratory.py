@@ -1,4 +1,4 @@
-"""Laboratory: last, worst, abnormal and change of common tests within the stay."""
+"""Laboratory tests and vital signs: last, worst, abnormal and change within the stay."""
 
 from __future__ import annotations
 
@@ -54,7 +54,13 @@ _FEATURES = (
         for name in _BANDED
     ),
     _feature("lab_result_count_log", "numeric", capped_log("laboratory.results", 500), "natural log of 1 + results"),
-    _feature("abnormal_lab_count", "numeric", "laboratory.abnormal", "tests whose last result is abnormal", "tests"),
+    _feature(
+        "abnormal_lab_count",
+        "numeric",
+        "laboratory.abnormal",
+        "measurements whose last result is abnormal",
+        "measurements",
+    ),
 )
 
 

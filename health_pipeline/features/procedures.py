@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from health_pipeline.features.expressions import cap
+from health_pipeline.features.expressions import cap, capped_log
 from health_pipeline.features.feature import Feature, Kind
 from health_pipeline.features.part import Inputs, Part, visible
 
@@ -22,9 +22,7 @@ _FEATURES = (
         "different procedures, or as the source counts them; at most 20",
         "procedures",
     ),
-    _feature(
-        "event_count_log", "numeric", "ln(1 + least(procedure.events, 2000))", "natural log of 1 + clinical events"
-    ),
+    _feature("event_count_log", "numeric", capped_log("procedure.events", 2000), "natural log of 1 + clinical events"),
 )
 
 
