@@ -17,14 +17,13 @@ def run_demo(settings: Settings, console: Console) -> bool:
     from health_pipeline.cli.progress import work_progress
     from health_pipeline.cli.run import run_months
     from health_pipeline.cli.status import collect_status, print_status
-    from health_pipeline.sources.landing import landed_files
+    from health_pipeline.sources.landing import landing_report
     from health_pipeline.sources.simulator import simulate
 
     began = time.monotonic()
     months = settings.months
-    landed = landed_files("admissions", months, settings)
-    if len(landed) < len(months):
-        with work_progress("simulating") as progress:
+    if landing_report(settings)["admissions"].absent:
+        with work_progress("simulating", len(months)) as progress:
             simulate(months, settings, progress=progress)
     else:
         console.print(f"extracts of {months} are in {settings.landing_uri}", highlight=False)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 
 from health_pipeline.errors import PipelineError
+from health_pipeline.months import Month
 from health_pipeline.settings import Settings, load_settings
 
 FREE_GIGABYTES = 2.0
@@ -66,8 +67,32 @@ def _home(settings: Settings) -> Iterator[Finding]:
 def _landing(settings: Settings) -> Iterator[Finding]:
     from health_pipeline.sources.landing import landing_report
 
-    for level, text, remedy in landing_report(settings):
-        yield Finding(level, text, remedy)
+    for name, report in landing_report(settings).items():
+        where = f"{settings.landing_uri}/{name}"
+        if report.strangers:
+            names = ", ".join(report.strangers[:3])
+            yield Finding("note", f"{where}: not a month: {names}", "name files YYYY-MM.parquet, .csv or .csv.gz")
+        if report.outside:
+            yield Finding(
+                "note",
+                f"{where}: {len(report.outside)} months lie outside START_MONTH..END_MONTH ({_span(report.outside)})",
+                "set HEALTH_PIPELINE_START_MONTH and HEALTH_PIPELINE_END_MONTH",
+            )
+        if not report.months:
+            needed = name == "admissions"
+            text = f"{where}: no month has landed" + ("" if needed else "; its features will be empty")
+            yield Finding("broken" if needed else "note", text, "health-pipeline simulate, ingest, or deliver files")
+        elif report.absent:
+            level = "broken" if name == "admissions" else "note"
+            yield Finding(
+                level, f"{where}: {len(report.absent)} months are missing ({_span(report.absent)})", "deliver them"
+            )
+        else:
+            yield Finding("ok", f"{where}: {len(report.months)} months ({_span(report.months)})")
+
+
+def _span(months: Sequence[Month]) -> str:
+    return f"{months[0]:%Y-%m}..{months[-1]:%Y-%m}"
 
 
 def _warehouse(settings: Settings) -> Iterator[Finding]:
@@ -77,9 +102,7 @@ def _warehouse(settings: Settings) -> Iterator[Finding]:
         yield Finding("note", "no warehouse yet", "health-pipeline run")
         return
     with Warehouse.from_settings(settings).read("doctor") as connection:
-        row = connection.execute(
-            "SELECT count(*) FROM information_schema.tables WHERE table_schema NOT IN ('information_schema', 'pg_catalog')"
-        ).fetchone()
+        row = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE NOT internal").fetchone()
     yield Finding("ok", f"warehouse opens; {row[0] if row else 0} tables")
 
 

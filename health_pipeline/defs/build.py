@@ -58,7 +58,7 @@ def build_definitions(settings: Settings, clock: Clock = system_clock) -> dg.Def
     months = {asset.key: asset.partitions_def for asset in assets if asset.partitions_def is not None}
     checks = [*CONTRACT_CHECKS, *cohort.CHECKS, *features.CHECKS, *promotion.CHECKS, *monitoring.CHECKS]
     checks += DEPLOYMENT_CHECKS
-    jobs = deployment.build_jobs(settings, partitions, clock)
+    jobs = deployment.build_jobs(settings, clock)
     return dg.Definitions(
         assets=assets,
         asset_checks=asset_checks(checks, months, settings),

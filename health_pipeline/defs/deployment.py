@@ -138,7 +138,7 @@ class RollbackConfig(dg.Config):
     reason: str = "rolled back by hand"
 
 
-def build_jobs(settings: Settings, partitions: Partitions, clock: Clock) -> list[Any]:
+def build_jobs(settings: Settings, clock: Clock) -> list[Any]:
     """``deploy``, ``report_skip``, ``mirror_history``, ``rollback`` and ``recover_deployment``."""
 
     @dg.op(name="roll_back", description="Give all traffic to a former release, verify it, move the aliases.")
@@ -166,20 +166,17 @@ def build_jobs(settings: Settings, partitions: Partitions, clock: Clock) -> list
         dg.define_asset_job(
             "deploy",
             selection=dg.AssetSelection.assets(*steps, asset_key(HISTORY)),
-            partitions_def=partitions.models,
             tags=ONE_AT_A_TIME,
             description="Ship the champion of a month.",
         ),
         dg.define_asset_job(
             "report_skip",
             selection=dg.AssetSelection.assets(asset_key(SKIP_REPORT), asset_key(HISTORY)),
-            partitions_def=partitions.models,
             description="Say why a month's challenger is not deployed.",
         ),
         dg.define_asset_job(
             "mirror_history",
             selection=dg.AssetSelection.assets(asset_key(HISTORY)),
-            partitions_def=partitions.models,
             description="Copy new rows of the deployment history into the warehouse.",
         ),
         rollback_job,

@@ -23,6 +23,7 @@ from health_pipeline.settings import PREFIX
 
 Listener = Callable[[EventLogEntry], None]
 
+SELECT_HELP = "for example: gold/features,gold/labels or group:models or +key:models/champion"
 NOT_BY_DEFAULT = {"deployment"}
 """Groups that run only when asked for: sensors and people decide about them."""
 
@@ -108,13 +109,15 @@ def _select(graph: BaseAssetGraph[Any], select: str | None) -> set[dg.AssetKey]:
         chosen = {
             key for part in select.split(",") for key in dg.AssetSelection.from_string(part.strip()).resolve(graph)
         }
-    except Exception as error:  # the parser's errors share no base class
-        raise SettingsError(f"cannot read the selection {select!r}: {error}", where="--select") from error
+    except Exception as error:  # noqa: BLE001  # the parser's errors share no base class
+        raise SettingsError(
+            f"cannot use the selection {select!r}: {str(error).splitlines()[0]}", where="--select", remedy=SELECT_HELP
+        ) from None
     if not chosen:
         raise SettingsError(
             f"the selection {select!r} names no asset",
             where="--select",
-            remedy="for example: gold/features,gold/labels or group:models or +key:models/champion",
+            remedy=SELECT_HELP,
         )
     return chosen
 

@@ -1,0 +1,65 @@
+"""The command line as a person meets it: exit codes, messages without traceback, help."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def command(home, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "health_pipeline", *arguments],
+        env={
+            **os.environ,
+            "HEALTH_PIPELINE_HOME": str(home),
+            "COLUMNS": "200",
+            "HEALTH_PIPELINE_START_MONTH": "2022-01",
+            "HEALTH_PIPELINE_END_MONTH": "2022-04",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "says"),
+    [
+        (["run", "--from", "2022-99"], {}, 2, "not a month: '2022-99'"),
+        (["run", "--from", "2022-03", "--to", "2022-01"], {}, 2, "before it begins"),
+        (["run", "--from", "2030-01", "--to", "2030-02"], {}, 2, "no selected asset has months"),
+        (["run", "--select", "gold/nothing"], {}, 2, "gold/nothing"),
+        (["status"], {"HEALTH_PIPELINE_START_MONTH": "spring"}, 2, "HEALTH_PIPELINE_START_MONTH"),
+        (["ingest", "uci", "--input", "nowhere.zip"], {}, 3, "nowhere.zip"),
+        (["ingest", "unheard-of", "--input", "."], {}, 3, "unheard-of"),
+    ],
+)
+def test_a_users_mistake_gives_one_clear_error_and_an_exit_code(tmp_path, arguments, environment, code, says):
+    result = command(tmp_path, *arguments, **environment)
+    assert result.returncode == code, result.stderr
+    assert says in result.stderr.replace("\n", "")
+    assert "Traceback" not in result.stderr
+    assert "remedy:" in result.stderr
+
+
+def test_help_names_every_command():
+    result = command(".", "--help")
+    for name in ("simulate", "ingest", "run", "status", "doctor", "demo", "up", "decisions", "rollback", "quarantine"):
+        assert name in result.stdout
+
+
+def test_a_missing_file_fails_with_its_name_and_the_remedy(tmp_path):
+    result = command(tmp_path, "run", "--select", "bronze/admissions")
+    assert result.returncode == 1
+    assert "2022-01" in result.stderr
+    assert "remedy" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "untouched" in result.stderr
+
+
+def test_doctor_of_an_empty_home_says_what_to_do(tmp_path):
+    result = command(tmp_path, "doctor")
+    assert "no warehouse yet" in result.stdout
+    assert "health-pipeline run" in result.stdout
