@@ -7,6 +7,7 @@ import gzip
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class _Member:
         return self.path.name.lower().removesuffix(self.suffix)
 
     def hidden(self) -> bool:
-        return any(part.startswith((".", "_")) for part in self.path.parts)
+        return any(part.startswith((".", "_")) and part != ".." for part in self.path.parts)
 
     @property
     def folder(self) -> str:
@@ -137,7 +138,7 @@ class Extract:
         try:
             with self._archive.open(str(member.path)) as packed, target.open("wb") as plain:
                 shutil.copyfileobj(packed, plain, 1 << 20)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, OSError) as error:
             raise SourceError(
                 f"a member of the archive cannot be unpacked ({type(error).__name__})",
                 where=f"{self.path}: {member.path}",

@@ -1,5 +1,6 @@
 -- Where the patient went is not exported. Death on the last day, or an encounter at a nursing home, hospice or at home that
--- begins within a day after the stay, tells it; otherwise it stays unknown.
+-- begins within a day after the stay, tells it; otherwise it stays unknown. 183452005, an emergency admission in SNOMED, is
+-- Synthea's code for any inpatient encounter and says nothing.
 WITH went_to AS (
     SELECT s.Id AS stay_id, min_by(e.class, e.begins_at) AS class
     FROM stays AS s
@@ -16,7 +17,6 @@ SELECT
     s.ends_at AS discharged_at,
     CASE
         WHEN s.CODE = '8715000' THEN 'elective'
-        WHEN s.CODE = '183452005' AND l.stay_id IS NULL THEN 'unknown'
         WHEN s.CODE IN ('50849002', '183460006') OR l.stay_id IS NOT NULL THEN 'emergency'
         ELSE 'unknown'
     END AS admission_type,

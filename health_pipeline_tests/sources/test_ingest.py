@@ -1,0 +1,353 @@
+from __future__ import annotations
+
+import gzip
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from health_pipeline.errors import SourceError
+from health_pipeline.settings import Settings, load_settings
+from health_pipeline.sources import ingest as ingest_module
+from health_pipeline.sources.adapters import ADAPTERS, discover
+from health_pipeline.sources.extracts import LandingZone, landing_zone
+from health_pipeline.sources.ingest import IngestReport, ingest
+
+
+@pytest.fixture
+def extract(tmp_path: Path) -> Path:
+    """A copy of Synthea's golden input that a test may change."""
+    return Path(shutil.copytree(ADAPTERS["synthea"].folder / "golden" / "input", tmp_path / "extract"))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Settings:
+    return load_settings(home=tmp_path / "home")
+
+
+def rows(settings: Settings, table: str) -> list[tuple[object, ...]]:
+    path = f"{settings.landing_uri}/{table}/*.parquet"
+    return duckdb.sql(f"SELECT * FROM read_parquet('{path}', union_by_name = true) ORDER BY ALL").fetchall()
+
+
+def zipped(folder: Path, target: Path, prefix: str = "") -> Path:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.iterdir()):
+            archive.write(path, f"{prefix}{path.name}")
+            archive.writestr(f"__MACOSX/{prefix}._{path.name}", b"\x00\x05")
+    return target
+
+
+def as_zip(folder: Path, tmp_path: Path) -> Path:
+    return zipped(folder, tmp_path / "extract.zip")
+
+
+def as_zip_with_folder(folder: Path, tmp_path: Path) -> Path:
+    return zipped(folder, tmp_path / "extract.zip", "output/csv/")
+
+
+def as_gzip(folder: Path, tmp_path: Path) -> Path:
+    for path in list(folder.iterdir()):
+        (folder / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    return folder
+
+
+def as_parquet(folder: Path, tmp_path: Path) -> Path:
+    for path in list(folder.iterdir()):
+        duckdb.sql(f"COPY (FROM read_csv('{path}')) TO '{path.with_suffix('.parquet')}'")
+        path.unlink()
+    return folder
+
+
+def as_parquet_parts(folder: Path, tmp_path: Path) -> Path:
+    for path in list(folder.iterdir()):
+        parts = folder / path.stem.upper()
+        parts.mkdir()
+        for part in range(2):
+            numbered = f"SELECT *, row_number() OVER () AS n FROM read_csv('{path}', all_varchar = true)"
+            half = f"SELECT * EXCLUDE (n) FROM ({numbered}) WHERE n % 2 = {part}"
+            duckdb.sql(f"COPY ({half}) TO '{parts}/part-{part}.parquet'")
+        path.unlink()
+    return folder
+
+
+def as_other_delimiter_and_case(folder: Path, tmp_path: Path) -> Path:
+    for path in list(folder.iterdir()):
+        header, *lines = path.read_text().splitlines()
+        text = "\r\n".join([header.lower(), *lines]).replace(",", "\t")
+        path.unlink()
+        (folder / path.name.upper()).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    return folder
+
+
+@pytest.mark.parametrize(
+    "layout", [as_zip, as_zip_with_folder, as_gzip, as_parquet, as_parquet_parts, as_other_delimiter_and_case]
+)
+def test_any_layout_gives_the_same_rows(
+    layout: Callable[[Path, Path], Path], extract: Path, tmp_path: Path, home: Settings
+) -> None:
+    plain = load_settings(home=tmp_path / "plain")
+    ingest("synthea", extract, plain)
+    report = ingest("synthea", layout(extract, tmp_path), home)
+    assert report.rows["admissions"] == 3
+    for table in ADAPTERS["synthea"].tables:
+        if layout is as_parquet and table == "clinical_events":
+            continue  # a column of numbers and words cannot become a Parquet number; see the part-wise layout
+        assert [tuple(map(str, row)) for row in rows(home, table)] == [
+            tuple(map(str, row)) for row in rows(plain, table)
+        ]
+
+
+def test_optional_tables_and_columns_may_be_missing(extract: Path, home: Settings) -> None:
+    for name in ("observations", "claims", "claims_transactions", "payers", "providers", "immunizations", "procedures"):
+        (extract / f"{name}.csv").unlink(missing_ok=True)
+    oldest = {
+        "patients": "Id,BIRTHDATE,GENDER",
+        "encounters": "Id,START,STOP,PATIENT,ENCOUNTERCLASS,CODE",
+        "medications": "START,PATIENT,CODE",
+        "conditions": "START,PATIENT,CODE",
+    }
+    for name, columns in oldest.items():
+        path = extract / f"{name}.csv"
+        table = duckdb.read_csv(str(path), all_varchar=True).select(*columns.split(",")).fetchall()
+        path.write_text("\n".join([columns, *(",".join(row) for row in table)]))
+    report = ingest("synthea", extract, home)
+    assert report.rows["admissions"] == 3
+    assert report.rows["claims"] == 0
+    assert set(report.missing_inputs) == {
+        "observations", "claims", "transactions", "payers", "providers", "immunizations", "procedures"
+    }  # fmt: skip
+    assert "not in the extract" in str(report)
+
+
+def test_without_claims_the_costs_of_encounters_stand_in(extract: Path, home: Settings) -> None:
+    (extract / "claims.csv").unlink()
+    assert ingest("synthea", extract, home).rows["claims"] == 7
+    amounts = "charged, allowed, payer_paid, patient_paid"
+    path = f"{home.landing_uri}/claims/*.parquet"
+    stay = duckdb.sql(f"SELECT {amounts} FROM read_parquet('{path}') WHERE encounter_id = 'e3'").fetchall()
+    assert stay == [(12000.0, 12000.0, 9600.0, 2400.0)]
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
+
+
+MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "table missing": (lambda e: (e / "encounters.csv").unlink(), r"encounters.csv is missing.*it has claims.csv"),
+    "column missing": (
+        lambda e: replace(e / "encounters.csv", "ENCOUNTERCLASS", "KLASS"),
+        "columns missing: ENCOUNTERCLASS",
+    ),
+    "file empty": (lambda e: (e / "patients.csv").write_text(""), "the file is empty.*patients.csv"),
+    "file cut off": (
+        lambda e: (e / "encounters.csv").write_text((e / "encounters.csv").read_text()[:-90]),
+        r"cannot be read \(InvalidInput error in line 8\)",
+    ),
+    "quote open": (lambda e: replace(e / "patients.csv", "Baker2", '"Baker2'), "cannot be read"),
+    "not UTF-8": (lambda e: (e / "payers.csv").write_bytes(b"Id,NAME\ny1,M\xe4dicare\n"), "cannot be read.*payers.csv"),
+    "header twice": (lambda e: replace(e / "payers.csv", "Id,NAME", "Id,Id"), "empty or repeated names"),
+    "no stays": (lambda e: replace(e / "encounters.csv", "inpatient", "ambulatory"), "holds no admission"),
+    "two exports": (lambda e: shutil.copytree(e, e / "other"), "there more than once"),
+    "corrupt parquet": (
+        lambda e: ((e / "payers.csv").unlink(), (e / "payers.parquet").write_bytes(b"PAR1 nothing PAR1")),
+        "cannot be read.*payers.parquet",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_told_and_nothing_is_landed(mistake: str, extract: Path, home: Settings) -> None:
+    make, message = MISTAKES[mistake]
+    make(extract)
+    with pytest.raises(SourceError, match=f"(?s){message}") as caught:
+        ingest("synthea", extract, home)
+    assert caught.value.remedy
+    for value in ("Baker2", "p1,", "999-00", "dicare"):
+        assert value not in str(caught.value)
+    assert not list(Path(home.landing_uri).rglob("*.parquet"))
+
+
+def test_a_path_that_does_not_exist(home: Settings, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no such file or folder"):
+        ingest("synthea", tmp_path / "nowhere", home)
+
+
+def test_an_archive_with_a_damaged_member(extract: Path, tmp_path: Path, home: Settings) -> None:
+    path = zipped(extract, tmp_path / "extract.zip")
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo("encounters.csv")
+    start = member.header_offset + 30 + len("encounters.csv")
+    content[start : start + 40] = bytes(40)
+    path.write_bytes(bytes(content))
+    with pytest.raises(SourceError, match=r"cannot be unpacked.*encounters\.csv"):
+        ingest("synthea", path, home)
+
+
+def test_an_archive_cannot_write_outside_the_scratch_folder(extract: Path, tmp_path: Path, home: Settings) -> None:
+    path = zipped(extract, tmp_path / "evil.zip", "../../../escaped/")
+    ingest("synthea", path, home)
+    assert not list(tmp_path.rglob("escaped*"))
+
+
+def test_a_value_of_the_wrong_type_is_told_without_the_value(tmp_path: Path, home: Settings) -> None:
+    folder = Path(shutil.copytree(ADAPTERS["uci"].folder / "golden" / "input", tmp_path / "uci"))
+    replace(folder / "diabetic_data.csv", ",3,MC,", ",SECRET,MC,")
+    with pytest.raises(SourceError, match="a value of the extract cannot be read") as caught:
+        ingest("uci", folder, home)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_options(home: Settings, tmp_path: Path) -> None:
+    folder = ADAPTERS["uci"].folder / "golden" / "input"
+    assert ingest("uci", folder, home).rows["admissions"] == 3
+    everything = load_settings(home=tmp_path / "all", ingest={"options": {"all_stays": True}})
+    report = ingest("uci", folder, everything)
+    assert report.rows["admissions"] == 4
+    assert f"{report.months.last:%Y-%m}" == "2009-01"
+    assert ingest("uci", folder, home, options={"all_stays": "true"}).rows["admissions"] == 4
+    with pytest.raises(SourceError, match="unknown option 'all_stay'"):
+        ingest("uci", folder, home, options={"all_stay": True})
+    with pytest.raises(SourceError, match="give a bool"):
+        ingest("uci", folder, home, options={"all_stays": "perhaps"})
+
+
+def test_options_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HEALTH_PIPELINE_INGEST__OPTIONS__ALL_STAYS", "true")
+    settings = load_settings(home=tmp_path)
+    assert ingest("uci", ADAPTERS["uci"].folder / "golden" / "input", settings).rows["admissions"] == 4
+
+
+def test_ingest_is_repeatable_bit_for_bit(extract: Path, home: Settings) -> None:
+    def content() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in sorted(Path(home.landing_uri).rglob("*.parquet"))}
+
+    ingest("synthea", extract, home)
+    first = content()
+    ingest("synthea", extract, home)
+    assert content() == first
+
+
+def test_months_that_the_extract_does_not_hold_stay(extract: Path, home: Settings) -> None:
+    other = Path(home.landing_uri) / "admissions" / "2030-01.parquet"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"another source's month")
+    ingest("synthea", extract, home)
+    assert other.read_bytes() == b"another source's month"
+
+
+def test_a_month_landed_as_csv_is_not_doubled(extract: Path, home: Settings) -> None:
+    other = Path(home.landing_uri) / "admissions" / "2020-02.csv"
+    other.parent.mkdir(parents=True)
+    other.write_text("encounter_id\n")
+    with pytest.raises(SourceError, match="already landed in another format"):
+        ingest("synthea", extract, home)
+    assert not list(Path(home.landing_uri).rglob("*.parquet"))
+
+
+def test_a_killed_ingest_leaves_the_former_months_whole(
+    extract: Path, home: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest("synthea", extract, home)
+    before = {path: path.read_bytes() for path in Path(home.landing_uri).rglob("*.parquet")}
+    replace(extract / "encounters.csv", "o1", "o9")
+
+    def killed(*_: object) -> list[Path]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LandingZone, "publish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ingest("synthea", extract, home)
+    assert {path: path.read_bytes() for path in Path(home.landing_uri).rglob("*.parquet")} == before
+    monkeypatch.undo()
+    (Path(home.landing_uri) / ".scratch").mkdir()
+    (Path(home.landing_uri) / ".scratch" / "left-behind").write_text("of a killed process")
+    ingest("synthea", extract, home)
+    assert not (Path(home.landing_uri) / ".scratch").exists()
+
+
+def test_two_writers_do_not_meet(extract: Path, home: Settings) -> None:
+    with landing_zone(home), pytest.raises(SourceError, match="another process is writing"):
+        ingest("synthea", extract, home)
+
+
+def test_a_bucket_is_refused(extract: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="local landing folder only"):
+        ingest("synthea", extract, load_settings(home=tmp_path, landing="s3://bucket/landing"))
+
+
+def test_rows_without_a_date_are_counted(extract: Path, home: Settings) -> None:
+    replace(extract / "observations.csv", "2020-02-05T06:00:00Z", "yesterday")
+    report = ingest("synthea", extract, home)
+    assert report.undated["clinical_events"] == 1
+    assert "left out: clinical_events 1" in str(report)
+
+
+def test_nothing_recorded_later_is_landed_earlier(extract: Path, home: Settings) -> None:
+    """The state of the export (marital status, income, death) must not stand in earlier rows."""
+    ingest("synthea", extract, home)
+    patients = duckdb.sql(f"""
+        SELECT marital_status, income, deceased_on FROM read_parquet('{home.landing_uri}/patients/*.parquet')
+        WHERE patient_id = 'p1' ORDER BY recorded_at""").fetchall()
+    assert patients[0] == (None, None, None)
+    assert patients[1][:2] == ("married", "52000")
+    assert patients[1][2] is None
+    assert patients[2][2] is not None
+
+
+ADAPTER = """
+title = "Test"
+[inputs.stays]
+files = ["stays.csv"]
+required = ["id", "who", "begin", "end"]
+"""
+SELECT = """
+SELECT id AS encounter_id, who AS patient_id, begin::TIMESTAMP AS admitted_at, "end"::TIMESTAMP AS discharged_at
+FROM raw.stays"""
+
+
+def adapter_folder(folder: Path, description: str = ADAPTER, select: str | None = SELECT) -> Path:
+    own = folder / "own"
+    own.mkdir(parents=True)
+    (own / "adapter.toml").write_text(description)
+    if select:
+        (own / "admissions.sql").write_text(select)
+    return folder
+
+
+def ingest_own(tmp_path: Path, home: Settings, monkeypatch: pytest.MonkeyPatch, **parts: str) -> IngestReport:
+    monkeypatch.setattr(ingest_module, "ADAPTERS", discover(adapter_folder(tmp_path / "adapters", **parts)))
+    extract = tmp_path / "stays.csv"
+    extract.write_text("id;who;begin;end\n1;a;2020-01-01 10:00;2020-01-03 12:00\n")
+    return ingest("own", extract, home)
+
+
+def test_a_folder_is_all_it_takes(tmp_path: Path, home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = ingest_own(tmp_path, home, monkeypatch)
+    assert report.rows == {"admissions": 1}
+    assert [row[:2] for row in rows(home, "admissions")] == [("1", "a")]
+
+
+def test_a_select_that_breaks_the_contract(tmp_path: Path, home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = SELECT.replace("admitted_at", "arrived_at")
+    with pytest.raises(SourceError, match=r"unknown \['arrived_at'\], missing \['admitted_at'\]"):
+        ingest_own(tmp_path, home, monkeypatch, select=wrong)
+
+
+@pytest.mark.parametrize(
+    ("description", "select", "message"),
+    [
+        ("title = ", SELECT, "description of an adapter is not valid"),
+        (ADAPTER + "colour = 'blue'\n", SELECT, "colour"),
+        (ADAPTER, None, "without admissions.sql"),
+        (ADAPTER + "[bundled]\nnodes = 'nodes.csv'\n", SELECT, "a bundled file is missing"),
+    ],
+)
+def test_a_wrong_description_is_refused(tmp_path: Path, description: str, select: str | None, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        discover(adapter_folder(tmp_path, description, select))
