@@ -32,7 +32,7 @@ no value.
 | file of `admissions` missing for a month or without rows | the run stops before anything is replaced (1) |
 | any file empty, cut off, corrupt or without a required column; two files for one month | the same (1) |
 | whole table or month of a feature source missing | empty slice, its features are null, check `source_present` warns |
-| optional column missing | no value; check `schema_matches` warns |
+| optional column missing | no value; check `schema_matches` warns where the months before had it |
 | row that breaks a rule below | `quarantine.rejected_rows`, with file, row number, rule and reason, without values |
 | row whose key a later row of the same file repeats | not in silver; counted as deduplicated |
 | every other row | `silver.<table>` |

@@ -6,6 +6,7 @@ The label source fails a month that has no rows; a feature source only warns, si
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 from health_pipeline.contracts.declarations import LandingTable
@@ -19,6 +20,8 @@ from health_pipeline.warehouse.slices import Slice
 
 HISTORY_MONTHS = 6
 MIN_HISTORY_MONTHS = 3
+MIN_EXPECTED_VALUES = 10
+"""A column counts as lost when the months before let expect at least this many values and there is none."""
 
 Evaluate = Callable[[Warehouse, MonthRange, Settings], Sequence[Verdict]]
 
@@ -45,7 +48,7 @@ def source_checks() -> tuple[Check, ...]:
             Check(
                 "schema_matches",
                 table.bronze,
-                "Columns of the contract that are missing or wholly empty, and columns that it does not know.",
+                "Columns are those of the months before: none lost, none new that the contract does not know.",
                 _schema(table),
             ),
         ]
@@ -105,36 +108,66 @@ def _volume_verdict(month: Month, rows: dict[Month, int], limit: float) -> Verdi
 
 def _schema(table: LandingTable) -> Evaluate:
     def evaluate(warehouse: Warehouse, months: MonthRange, settings: Settings) -> list[Verdict]:  # noqa: ARG001
-        bronze = BRONZE[table.name]
-        warehouse.ensure(bronze)
-        filled = ", ".join(f'count("{name}") > 0' for name in table.column_names)
-        with warehouse.read(f"schema of {table.bronze} {months}") as connection:
-            found = connection.execute(
-                f"""
-                SELECT month, [{filled}], list_distinct(flatten(list(json_keys(extra)) FILTER (extra IS NOT NULL)))
-                FROM {Slice(bronze, months)} GROUP BY month
-                """
-            ).fetchall()
-        by_month = {month: (present, unknown) for month, present, unknown in found}
-        return [_schema_verdict(month, table, *by_month.get(month, (None, None))) for month in months]
+        seen = _columns_by_month(warehouse, table, months.widen(before=HISTORY_MONTHS))
+        return [_schema_verdict(month, table, seen) for month in months]
 
     return evaluate
 
 
-def _schema_verdict(month: Month, table: LandingTable, filled: list[bool] | None, unknown: list[str] | None) -> Verdict:
-    if filled is None:
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """What a month's rows have: values per contract column, and names of columns that the contract does not know."""
+
+    rows: int
+    values: dict[str, int]
+    unknown: frozenset[str]
+
+
+def _columns_by_month(warehouse: Warehouse, table: LandingTable, months: MonthRange) -> dict[Month, _Columns]:
+    bronze = BRONZE[table.name]
+    warehouse.ensure(bronze)
+    filled = ", ".join(f"count(nullif(\"{name}\", ''))" for name in table.column_names)
+    sql = f"""
+SELECT month, count(*), [{filled}], list_distinct(flatten(list(json_keys(extra)) FILTER (extra IS NOT NULL)))
+FROM {Slice(bronze, months)} GROUP BY month"""
+    with warehouse.read(f"columns of {table.bronze} {months}") as connection:
+        found = connection.execute(sql).fetchall()
+    return {
+        month: _Columns(rows, dict(zip(table.column_names, values, strict=True)), frozenset(unknown or ()))
+        for month, rows, values, unknown in found
+    }
+
+
+def _schema_verdict(month: Month, table: LandingTable, seen: dict[Month, _Columns]) -> Verdict:
+    """Fails when the columns are not those of the months before; what was always so is only told."""
+    now = seen.get(month)
+    if now is None:
         return Verdict(month, passed=True, summary="no rows landed", severity="WARN")
-    empty = [name for name, has_values in zip(table.column_names, filled, strict=True) if not has_values]
-    surplus = sorted(unknown or ())
-    words = [
+    before = [seen[past] for step in range(1, HISTORY_MONTHS + 1) if (past := shift(month, -step)) in seen]
+    rows_before = sum(each.rows for each in before)
+    empty = [name for name, values in now.values.items() if not values]
+    lost = [
+        name
+        for name in empty
+        if rows_before and sum(each.values[name] for each in before) / rows_before * now.rows >= MIN_EXPECTED_VALUES
+    ]
+    new = sorted(now.unknown - frozenset().union(*(each.unknown for each in before))) if before else []
+    changes = [
         f"{label}: {', '.join(names)}"
-        for label, names in (("missing or empty", empty), ("not in the contract", surplus))
+        for label, names in (("filled before, now missing or empty", lost), ("new and not in the contract", new))
         if names
     ]
+    notes = f"without values: {', '.join(empty)}" if empty else "every column has values"
     return Verdict(
         month,
-        passed=not words,
-        summary="; ".join(words) or "columns are those of the contract",
+        passed=not changes,
+        summary="; ".join(changes) or notes,
         severity="WARN",
-        numbers={"contract_version": table.version, "empty_columns": len(empty), "unknown_columns": len(surplus)},
+        numbers={
+            "contract_version": table.version,
+            "empty_columns": len(empty),
+            "unknown_columns": len(now.unknown),
+            "lost_columns": len(lost),
+            "new_columns": len(new),
+        },
     )
