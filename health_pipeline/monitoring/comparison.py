@@ -27,10 +27,25 @@ NORMAL_QUANTILE_99 = 2.5758
 
 @dataclass(frozen=True)
 class Reference:
-    """What a month is compared with: a name and the tallies of its months."""
+    """What a month is compared with.
+
+    Attributes:
+        name: as in the column ``reference``.
+        months: tallies of its months.
+        typical: months from which the spread between months is learned, where the reference has too few of its own.
+    """
 
     name: str
     months: Sequence[Mapping[str, Tally]]
+    typical: Sequence[Mapping[str, Tally]] = ()
+
+    def tallies(self, name: str) -> list[Tally]:
+        """Months of one subject."""
+        return [month[name] for month in self.months]
+
+    def spread(self, name: str) -> Counts:
+        """Rows per month and bin from which the spread is learned, the last column for missing values."""
+        return np.array([[*month[name].bins, month[name].missing] for month in self.typical or self.months])
 
 
 def status_of(value: float, warning: float, alarm: float | None) -> str:
@@ -54,7 +69,7 @@ def compare(
     tests: list[Row] = []
     for name, item in bins.items():
         test, others = _compare_one(
-            current[name], [month[name] for month in reference.months], item, settings, len(bins)
+            current[name], reference.tallies(name), reference.spread(name), item, settings, len(bins)
         )
         for row in (*others, test):
             rows.append({"subject_kind": kind, "subject": name, "reference": reference.name, **row})
@@ -69,49 +84,46 @@ def compare(
 
 
 def _compare_one(
-    now: Tally, months: Sequence[Tally], item: Bins, settings: MonitoringSettings, subjects: int
+    now: Tally, months: Sequence[Tally], typical: Counts, item: Bins, settings: MonitoringSettings, subjects: int
 ) -> tuple[Row, list[Row]]:
+    known, missing = (typical[:, :-1], typical[:, -1]) if months else (np.zeros((0, now.bins.size)), np.zeros(0))
+    missing_or_not = np.column_stack([missing, known.sum(axis=1)])
     before = np.array([month.bins for month in months]) if months else np.zeros((0, now.bins.size))
     before_missing = np.array([month.missing for month in months], dtype=float)
     common: Row = {"n": now.rows, "reference_n": int(before.sum() + before_missing.sum())}
     return (
-        {**common, **_distribution_test(now, before, item, settings)},
+        {**common, **_distribution_test(now, before, known, item, settings)},
         [
-            {**common, **_psi(now, before, item, settings, subjects)},
-            {**common, **_null_rate_change(now, before, before_missing, settings, subjects)},
-            *(
-                [{**common, **_unseen_share(now, before, settings, subjects)}]
-                if item.column.kind == "categorical"
-                else []
-            ),
+            {**common, **_psi(now, before, known, item, settings, subjects)},
+            {**common, **_null_rate_change(now, before, before_missing, missing_or_not, settings, subjects)},
+            *({**common, **row} for row in _unseen(now, before, item, settings, subjects)),
         ],
     )
 
 
-def _distribution_test(now: Tally, before: Counts, item: Bins, settings: MonitoringSettings) -> Row:
+def _distribution_test(now: Tally, before: Counts, typical: Counts, item: Bins, settings: MonitoringSettings) -> Row:
     pooled = before.sum(axis=0)
-    spread = statistics.dispersion(statistics.regroup(before, *_groups(pooled, item)))
     n, m = now.bins.sum() + now.unseen, pooled.sum()
     if item.column.kind == "numeric":
-        value, p_value = statistics.ks(now.bins, pooled, spread)
-        critical = statistics.ks_critical(n, m, settings.drift_alpha, spread)
+        inflation = statistics.cumulative_inflation(typical)
+        value, p_value = statistics.ks(now.bins, pooled, inflation)
+        critical = statistics.ks_critical(n, m, settings.drift_alpha, inflation)
         row: Row = {"metric": "ks", "value": _known(value), "threshold": _known(critical)}
     elif n == 0 or m == 0:
         p_value = math.nan
         row = {"metric": "chi_squared", "value": None, "threshold": None}
     else:
+        spread = statistics.spread_of(statistics.regroup(typical, *_groups(pooled, item)))
         value, p_value, free = statistics.chi_squared(np.append(now.bins, now.unseen), np.append(pooled, 0.0), spread)
-        from scipy.special import chdtri
-
         row = {
             "metric": "chi_squared",
             "value": value,
-            "threshold": float(chdtri(free, settings.drift_alpha)) if free else 0.0,
+            "threshold": spread.quantile(free, settings.drift_alpha) if free else 0.0,
         }
     return {**row, "chance_level": row["threshold"], "p_value": _known(p_value)}
 
 
-def _psi(now: Tally, before: Counts, item: Bins, settings: MonitoringSettings, subjects: int) -> Row:
+def _psi(now: Tally, before: Counts, typical: Counts, item: Bins, settings: MonitoringSettings, subjects: int) -> Row:
     pooled = before.sum(axis=0)
     groups, size = _groups(pooled, item)
     coarse_now = statistics.regroup(now.bins, groups, size)
@@ -122,11 +134,10 @@ def _psi(now: Tally, before: Counts, item: Bins, settings: MonitoringSettings, s
     if n == 0 or m == 0:
         return {"metric": "psi", "value": None, "status": "no_data"}
     value = statistics.psi(coarse_now, coarse.sum(axis=0))
-    spread = statistics.dispersion(coarse)
-    months = int((coarse.sum(axis=1) > 0).sum())
+    spread = statistics.spread_of(statistics.regroup(typical, groups, size))
     bins = max(2, int(((coarse.sum(axis=0) + coarse_now) > 0).sum()))
-    single = statistics.psi_chance_level(n, m, bins, 0.01, spread, months)
-    family = statistics.psi_chance_level(n, m, bins, settings.drift_alpha / subjects, spread, months)
+    single = statistics.psi_chance_level(n, m, bins, 0.01, spread)
+    family = statistics.psi_chance_level(n, m, bins, settings.drift_alpha / subjects, spread)
     warning, alarm = max(family, settings.psi_warning), max(family, settings.psi_alarm)
     return {
         "metric": "psi",
@@ -139,16 +150,21 @@ def _psi(now: Tally, before: Counts, item: Bins, settings: MonitoringSettings, s
 
 
 def _null_rate_change(
-    now: Tally, before: Counts, before_missing: Counts, settings: MonitoringSettings, subjects: int
+    now: Tally,
+    before: Counts,
+    before_missing: Counts,
+    missing_or_not: Counts,
+    settings: MonitoringSettings,
+    subjects: int,
 ) -> Row:
     totals = before.sum(axis=1) + before_missing
     if now.rows == 0 or totals.sum() == 0:
         return {"metric": "null_rate_change", "value": None, "status": "no_data"}
     rate = float(before_missing.sum() / totals.sum())
     pooled = (before_missing.sum() + now.missing + 1) / (totals.sum() + now.rows + 2)
-    spread = statistics.dispersion(np.column_stack([before_missing, before.sum(axis=1)]))
-    error = math.sqrt(pooled * (1 - pooled) * (1 / now.rows + 1 / totals.sum()) * spread)
-    chance, family = NORMAL_QUANTILE_99 * error, _family_quantile(settings, subjects) * error
+    spread = statistics.spread_of(missing_or_not)
+    error = math.sqrt(pooled * (1 - pooled) * (1 / now.rows + 1 / totals.sum()))
+    chance, family = (error * math.sqrt(spread.quantile(1, alpha)) for alpha in (0.01, settings.drift_alpha / subjects))
     warning, alarm = max(family, settings.null_rate_warning), max(family, settings.null_rate_alarm)
     value = now.missing / now.rows - rate
     return {
@@ -160,6 +176,10 @@ def _null_rate_change(
         "reference_value": rate,
         "status": status_of(abs(value), warning, alarm),
     }
+
+
+def _unseen(now: Tally, before: Counts, item: Bins, settings: MonitoringSettings, subjects: int) -> list[Row]:
+    return [_unseen_share(now, before, settings, subjects)] if item.column.kind == "categorical" else []
 
 
 def _unseen_share(now: Tally, before: Counts, settings: MonitoringSettings, subjects: int) -> Row:

@@ -115,7 +115,8 @@ def _feature_rows(
             continue
         references = [Reference("training_window", list(training.values()))]
         if seasons[month] is not None:
-            references.append(Reference("same_season", [seen[m] for m in seasons[month] or () if m in seen]))
+            season = [seen[m] for m in seasons[month] or () if m in seen]
+            references.append(Reference("same_season", season, typical=references[0].months))
         for reference in references:
             found = compare("feature", seen[month], reference, bins, settings.monitoring)
             rows += [{"month": month, "model_id": model.model_id, **row} for row in found]

@@ -8,6 +8,7 @@ the months of the reference (quasi-likelihood: Wedderburn 1974; McCullagh and Ne
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,25 +30,45 @@ def psi(current: Counts, reference: Counts) -> float:
     return float(np.sum((p - q) * np.log(p / q)))
 
 
-def psi_chance_level(n: float, m: float, bins: int, alpha: float, dispersion: float, reference_months: int) -> float:
-    """PSI that two samples of one distribution exceed with probability ``alpha``.
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How much the months of a reference differ from each other.
 
-    Under the null PSI is distributed as ``(1/n + 1/m) * chi2(bins - 1)`` (Yurdakul 2018); the estimated dispersion
-    turns chi-squared into F.
+    Attributes:
+        inflation: variance between months over the multinomial variance, at least 1.
+        freedom: effective number of directions in which they differ, from 1 to bins - 1.
+        months: months less one; 0 when they tell nothing.
     """
-    from scipy.special import chdtri, fdtri
 
-    free = bins - 1
-    if free < 1 or n <= 0 or m <= 0:
-        return math.nan
-    spread = 1 / n + 1 / m
-    if reference_months < 2:
-        return float(spread * chdtri(free, alpha))
-    return float(spread * dispersion * free * fdtri(free, (reference_months - 1) * free, 1 - alpha))
+    inflation: float = 1.0
+    freedom: float = 1.0
+    months: int = 0
+
+    def quantile(self, free: int, alpha: float) -> float:
+        """Value that Pearson's statistic with ``free`` degrees of freedom exceeds with probability ``alpha``."""
+        from scipy.special import chdtri, fdtri
+
+        if self.months == 0:
+            return float(chdtri(free, alpha))
+        freedom = min(self.freedom, free)
+        return float(self.inflation * free * fdtri(freedom, self.months * freedom, 1 - alpha))
+
+    def p_value(self, statistic: float, free: int) -> float:
+        """Probability that chance gives at least this statistic."""
+        from scipy.special import chdtrc, fdtrc
+
+        if self.months == 0:
+            return float(chdtrc(free, statistic))
+        freedom = min(self.freedom, free)
+        return float(fdtrc(freedom, self.months * freedom, statistic / (self.inflation * free)))
 
 
-def dispersion(months: Counts) -> float:
-    """Variance between the months of a reference over the multinomial variance, at least 1.
+def spread_of(months: Counts) -> Spread:
+    """Dispersion between the months of a reference, with Satterthwaite's degrees of freedom.
+
+    When all bins move together (a wave through the year), the statistic has fewer effective degrees of freedom and a
+    longer tail than its bins suggest (Rao and Scott, Annals of Statistics 1984). The sum of squared eigenvalues is
+    estimated without bias from few months (Srivastava, J. Japan Statistical Society 2005).
 
     Args:
         months: rows per month and bin, shape ``(months, bins)``.
@@ -55,11 +76,41 @@ def dispersion(months: Counts) -> float:
     months = months[months.sum(axis=1) > 0]
     pooled = months.sum(axis=0)
     months, pooled = months[:, pooled > 0], pooled[pooled > 0]
-    if months.shape[0] < 2 or pooled.size < 2:
-        return 1.0
+    nu, free = months.shape[0] - 1, pooled.size - 1
+    if nu < 2 or free < 1:
+        return Spread()
     expected = months.sum(axis=1, keepdims=True) * pooled / pooled.sum()
-    free = (months.shape[0] - 1) * (pooled.size - 1)
-    return max(1.0, float(((months - expected) ** 2 / expected).sum() / free))
+    residuals = (months - expected) / np.sqrt(expected)
+    covariance = residuals.T @ residuals / nu
+    total = float(np.trace(covariance))
+    squares = float((covariance**2).sum())
+    unbiased = nu**2 / ((nu - 1) * (nu + 2)) * (squares - total**2 / nu)
+    freedom = free if unbiased <= 0 else float(np.clip(total**2 / unbiased, 1.0, free))
+    return Spread(max(1.0, total / free), freedom, nu)
+
+
+def cumulative_inflation(months: Counts) -> float:
+    """Dispersion between months of the cumulative distribution, at its median bin, at least 1: what a KS test meets."""
+    months = months[months.sum(axis=1) > 0]
+    nu = months.shape[0] - 1
+    rows = months.sum(axis=1, keepdims=True)
+    share = np.cumsum(months.sum(axis=0))[:-1] / max(months.sum(), 1.0)
+    inner = (share > 0) & (share < 1)
+    if nu < 2 or not inner.any():
+        return 1.0
+    below = np.cumsum(months, axis=1)[:, :-1][:, inner]
+    variance = rows * share[inner] * (1 - share[inner])
+    return max(1.0, float(np.median(((below - rows * share[inner]) ** 2 / variance).sum(axis=0) / nu)))
+
+
+def psi_chance_level(n: float, m: float, bins: int, alpha: float, spread: Spread) -> float:
+    """PSI that two samples of one distribution exceed with probability ``alpha``.
+
+    Under the null PSI is distributed as ``(1/n + 1/m)`` times Pearson's statistic (Yurdakul 2018).
+    """
+    if bins < 2 or n <= 0 or m <= 0:
+        return math.nan
+    return (1 / n + 1 / m) * spread.quantile(bins - 1, alpha)
 
 
 def ks(current: Counts, reference: Counts, inflation: float) -> tuple[float, float]:
@@ -80,20 +131,18 @@ def ks_critical(n: float, m: float, alpha: float, inflation: float) -> float:
     return float(kolmogi(alpha) * math.sqrt((n + m) / (n * m) * inflation)) if n and m else math.nan
 
 
-def chi_squared(current: Counts, reference: Counts, inflation: float) -> tuple[float, float, int]:
-    """Pearson's statistic of homogeneity divided by the dispersion, its p-value and degrees of freedom.
+def chi_squared(current: Counts, reference: Counts, spread: Spread) -> tuple[float, float, int]:
+    """Pearson's statistic of homogeneity, its p-value under the spread between months, and its degrees of freedom.
 
     Bins with fewer than five expected rows are pooled first.
     """
-    from scipy.special import chdtrc
-
     table = pool_rare(np.vstack([current, reference]))
     if table.shape[1] < 2 or not table.sum(axis=1).all():
         return 0.0, 1.0, 0
     expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
-    statistic = float(((table - expected) ** 2 / expected).sum() / inflation)
+    statistic = float(((table - expected) ** 2 / expected).sum())
     free = table.shape[1] - 1
-    return statistic, float(chdtrc(free, statistic)), free
+    return statistic, spread.p_value(statistic, free), free
 
 
 def pool_rare(table: Counts, least: float = 5.0) -> Counts:

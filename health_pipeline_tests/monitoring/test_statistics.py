@@ -28,7 +28,7 @@ def test_chance_level_is_exceeded_as_often_as_it_says(n: int, m: int, bins: int)
     current = random.multinomial(n, shares, size=2000).astype(float)
     beyond = [
         statistics.psi(now, before.sum(axis=0))
-        > statistics.psi_chance_level(n, m, bins, 0.05, statistics.dispersion(before), 10)
+        > statistics.psi_chance_level(n, m, bins, 0.05, statistics.spread_of(before))
         for now, before in zip(current, months, strict=True)
     ]
     assert 0.02 < np.mean(beyond) < 0.07
@@ -38,9 +38,30 @@ def test_dispersion_sees_months_that_differ_by_more_than_chance() -> None:
     random = np.random.default_rng(2)
     equal = random.multinomial(500, [0.2, 0.3, 0.5], size=24).astype(float)
     restless = np.array([random.multinomial(500, random.dirichlet([20, 30, 50])) for _ in range(24)], dtype=float)
-    assert statistics.dispersion(equal) < 1.6
-    assert statistics.dispersion(restless) > 3
-    assert statistics.dispersion(equal[:1]) == 1.0
+    assert statistics.spread_of(equal).inflation < 1.6
+    assert statistics.spread_of(restless).inflation > 3
+    assert statistics.spread_of(equal[:1]) == statistics.Spread()
+
+
+def test_a_restless_hospital_is_not_called_drifted_more_often_than_said() -> None:
+    """Months differ by a random shift along one direction: bins move together."""
+    random = np.random.default_rng(5)
+    edges = stats.norm.ppf(np.linspace(0.1, 0.9, 9))
+    beyond, ks_beyond = 0, 0
+    for _ in range(600):
+        months = np.array(
+            [
+                np.bincount(np.searchsorted(edges, random.normal(random.normal(0, 0.15), 1, 800)), minlength=10)
+                for _ in range(13)
+            ],
+            dtype=float,
+        )
+        before, now = months[:-1], months[-1]
+        limit = statistics.psi_chance_level(800, before.sum(), 10, 0.05, statistics.spread_of(before))
+        beyond += statistics.psi(now, before.sum(axis=0)) > limit
+        ks_beyond += statistics.ks(now, before.sum(axis=0), statistics.cumulative_inflation(before))[1] < 0.05
+    assert beyond / 600 < 0.09
+    assert ks_beyond / 600 < 0.12
 
 
 def test_ks_agrees_with_scipy_on_ordered_bins() -> None:
@@ -56,10 +77,10 @@ def test_ks_agrees_with_scipy_on_ordered_bins() -> None:
 
 def test_chi_squared_agrees_with_scipy_and_overdispersion_tames_it() -> None:
     table = np.array([[30.0, 50.0, 20.0], [400.0, 450.0, 150.0]])
-    statistic, p_value, free = statistics.chi_squared(table[0], table[1], 1.0)
+    statistic, p_value, free = statistics.chi_squared(table[0], table[1], statistics.Spread())
     expected = stats.chi2_contingency(table, correction=False)
     assert (statistic, p_value, free) == (pytest.approx(expected.statistic), pytest.approx(expected.pvalue), 2)
-    assert statistics.chi_squared(table[0], table[1], 3.0)[1] > p_value
+    assert statistics.chi_squared(table[0], table[1], statistics.Spread(3.0, 2.0, 11))[1] > p_value
 
 
 def test_rare_bins_are_pooled_not_dropped() -> None:
@@ -67,7 +88,7 @@ def test_rare_bins_are_pooled_not_dropped() -> None:
     pooled = statistics.pool_rare(table)
     assert pooled.sum() == table.sum()
     assert pooled.shape[1] < 3
-    assert np.isfinite(statistics.chi_squared(table[0], table[1], 1.0)[0])
+    assert np.isfinite(statistics.chi_squared(table[0], table[1], statistics.Spread())[0])
 
 
 def test_benjamini_hochberg_agrees_with_scipy_and_keeps_unknowns() -> None:
