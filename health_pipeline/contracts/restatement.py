@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from health_pipeline.months import Month, MonthRange, shift
 
@@ -138,6 +138,41 @@ def touched_decisions(
         judged = tuple(month for month in each.judged or () if month in touched)
         if fitted or judged:
             found.append(TouchedDecision(each.month, each.decision, each.model_id, fitted, judged))
+    return found
+
+
+def decision_windows(
+    champions: Iterable[Mapping[str, Any]], models: Iterable[Mapping[str, Any]]
+) -> list[DecisionWindow]:
+    """Windows of past decisions, from the stored rows.
+
+    Args:
+        champions: rows of ``models.champion``: month, decision, model_id, challenger_id, incumbent_id, holdout_first,
+            holdout_last.
+        models: rows of ``models.<family>`` of all families: model_id, training_first, validation_last; skipped months
+            have no model_id and are passed over.
+    """
+    fitted = {
+        row["model_id"]: MonthRange(row["training_first"], row["validation_last"])
+        for row in models
+        if row["model_id"] and row["training_first"] and row["validation_last"]
+    }
+    found = []
+    for row in champions:
+        compared = {row["model_id"], row["challenger_id"], row["incumbent_id"]}
+        spans = [fitted[model] for model in compared if model in fitted]
+        first, last = row["holdout_first"], row["holdout_last"]
+        found.append(
+            DecisionWindow(
+                row["month"],
+                row["decision"],
+                row["model_id"],
+                fitted=MonthRange(min(each.first for each in spans), max(each.last for each in spans))
+                if spans
+                else None,
+                judged=MonthRange(first, last) if first and last else None,
+            )
+        )
     return found
 
 

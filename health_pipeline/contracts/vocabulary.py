@@ -45,9 +45,12 @@ CODE_SYSTEMS = {
     "LOINC": "laboratory or vital sign; numeric_value in the unit of the third part of the code",
     "RXNORM": "medicine given or prescribed; text_value 'steady', 'up', 'down', 'started' or 'stopped'",
     "DRUG": "medicine by its generic name where no RxNorm code is known; text_value as above",
-    "SNOMED": "diagnosis, finding or procedure",
+    "SNOMED": "diagnosis, finding or procedure; text_value of a diagnosis as above",
+    "HCPCS": "procedure, supply or service",
+    "CVX": "vaccine given",
     # Counts that a source hands over ready-made instead of the events behind them (numeric_value):
-    # prior_inpatient_1y, prior_emergency_1y, prior_outpatient_1y, lab_procedures, procedures, medications, diagnoses.
+    # prior_inpatient_1y, prior_emergency_1y, prior_outpatient_1y, lab_procedures, procedures, medications, diagnoses;
+    # and medication_change, diabetes_medication as 0 or 1.
     "SOURCE": "count stated by the source itself",
 }
 

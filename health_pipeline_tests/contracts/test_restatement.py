@@ -7,6 +7,7 @@ from health_pipeline.contracts.restatement import (
     Reach,
     Restatement,
     TouchedDecision,
+    decision_windows,
     restatements,
     touched_decisions,
     touched_months,
@@ -61,3 +62,23 @@ def test_decisions_are_listed_with_the_months_they_rest_on():
         TouchedDecision(JUN, "SKIP", "m1", (FEB,), (MAR,)),
     ]
     assert touched_decisions({MAY}, set(), decisions) == []
+
+
+def test_windows_come_from_the_stored_rows():
+    def champion(month, decision, model, challenger, incumbent, holdout):
+        names = ("month", "decision", "model_id", "challenger_id", "incumbent_id", "holdout_first", "holdout_last")
+        return dict(zip(names, (month, decision, model, challenger, incumbent, *holdout), strict=True))
+
+    models = [
+        {"model_id": "old", "training_first": JAN, "validation_last": FEB},
+        {"model_id": "new", "training_first": FEB, "validation_last": MAR},
+        {"model_id": None, "training_first": None, "validation_last": None},
+    ]
+    champions = [
+        champion(MAY, "DEPLOY", "new", "new", "old", (APR, APR)),
+        champion(JUN, "SKIP", None, None, None, (None, None)),
+    ]
+    assert decision_windows(champions, models) == [
+        DecisionWindow(MAY, "DEPLOY", "new", MonthRange(JAN, MAR), MonthRange(APR, APR)),
+        DecisionWindow(JUN, "SKIP", None, None, None),
+    ]
