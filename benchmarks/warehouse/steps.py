@@ -17,10 +17,11 @@ from health_pipeline.warehouse import Query, Slice, Table
 
 @dataclass(frozen=True)
 class Step:
-    """One asset: its table, the months it fills and what it runs."""
+    """One asset: its table, the months it fills, what it reads and what it runs."""
 
     table: Table
     months: MonthRange
+    inputs: tuple[Slice, ...]
     query: Callable[[], Query]
 
 
@@ -40,11 +41,11 @@ def steps(settings: Settings, months: MonthRange) -> Iterator[Step]:
     """All assets from bronze to gold, upstream first, for ``months`` (labels: without the open last month)."""
     every = MonthRange(settings.start_month, months.last)
     for name, table in BRONZE.items():
-        yield Step(table, months, lambda name=name: bronze_query(name, months, settings))
+        yield Step(table, months, (), lambda name=name: bronze_query(name, months, settings))
     bronze = {name: Slice(table, months) for name, table in BRONZE.items()}
     for name, table in SILVER.items():
-        yield Step(table, months, lambda name=name: silver_query(name, bronze[name], settings))
-    yield Step(REJECTED_ROWS, months, lambda: rejected_query(bronze, settings))
+        yield Step(table, months, (bronze[name],), lambda name=name: silver_query(name, bronze[name], settings))
+    yield Step(REJECTED_ROWS, months, tuple(bronze.values()), lambda: rejected_query(bronze, settings))
 
     def seen(before: int, after: int = 0) -> dict[str, Slice]:
         first = max(settings.start_month, shift(months.first, -before))
@@ -56,6 +57,7 @@ def steps(settings: Settings, months: MonthRange) -> Iterator[Step]:
     yield Step(
         features.FEATURE_TABLE,
         months,
+        tuple(of_features.values()),
         lambda: features.features_query(
             of_features["admissions"],
             of_features["patients"],
@@ -74,6 +76,7 @@ def steps(settings: Settings, months: MonthRange) -> Iterator[Step]:
         yield Step(
             table,
             range_,
+            tuple(slices for name, slices in of_cohort.items() if name != "claims"),
             lambda build=build, slices=of_cohort, range_=range_: build(
                 slices["admissions"], slices["patients"], slices["clinical_events"], range_, settings
             ),
