@@ -57,6 +57,16 @@ def standard_error(estimate: Estimate) -> float:
     return (estimate.ci_high - estimate.ci_low) / 3.92
 
 
+def both_sides(metric: str, threshold: float) -> tuple[float, ...]:
+    """The warning limits that a stored threshold stands for: two for a measure that can depart either way."""
+    rule = RULES[metric]
+    if rule.direction == "ratio":
+        return threshold, 1 / threshold
+    if rule.direction == "target":
+        return threshold, 2 * (rule.target or 0.0) - threshold
+    return (threshold,)
+
+
 def judge(metric: str, measured: Estimate, baseline: Estimate | None) -> tuple[float | None, str]:
     """Limit of the warning and status of a measure.
 

@@ -19,6 +19,7 @@ from health_pipeline.monitoring.chart_style import (
     faded,
     styled,
 )
+from health_pipeline.monitoring.limits import both_sides
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -76,6 +77,7 @@ def trajectories(rows: Rows, window: int) -> go.Figure:
                 ),
                 **place,
             )
+    figure.update_layout(meta={"panels": len(TRAJECTORIES)})  # the page stacks them on a phone
     return styled(figure, 820)
 
 
@@ -234,16 +236,20 @@ def _band(figure: go.Figure, rows: Rows, colour: str, place: dict[str, int]) -> 
 def _limit(figure: go.Figure, rows: Rows, place: dict[str, int], *, show: bool) -> None:
     import plotly.graph_objects as go
 
-    limited = [row for row in rows if row["threshold"] is not None and row["kind"] == "realised"]
-    if limited:
+    limited = [
+        (row["month"], sorted(both_sides(row["metric"], row["threshold"])))
+        for row in rows
+        if row["threshold"] is not None and row["kind"] == "realised"
+    ]
+    for side in range(max((len(limits) for _, limits in limited), default=0)):
         figure.add_trace(
             go.Scatter(
-                x=[row["month"] for row in limited],
-                y=[row["threshold"] for row in limited],
+                x=[month for month, _ in limited],
+                y=[limits[side] for _, limits in limited],
                 mode="lines",
                 name="warning limit",
                 legendgroup="limit",
-                showlegend=show,
+                showlegend=show and side == 0,
                 line={"color": GREY, "dash": "dash", "width": 1.2, "shape": "hvh"},
                 hovertemplate="limit %{y:.3f}<extra></extra>",
             ),
