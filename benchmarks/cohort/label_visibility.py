@@ -30,7 +30,7 @@ def main(home: Path, landed: MonthRange) -> None:
     labels.LOOKAHEAD_MONTHS = FAR
     truth = labels.labels_query(admissions, patients, events, judged, settings).sql
     sql = f"""
-        SELECT {{}} AS part, count(*) AS discharges, count(*) FILTER (t.readmitted_30d) AS readmitted,
+        SELECT PART AS part, count(*) AS discharges, count(*) FILTER (t.readmitted_30d) AS readmitted,
             count(*) FILTER (t.readmitted_30d AND NOT s.readmitted_30d) AS not_seen
         FROM ({seen}) AS s JOIN ({truth}) AS t USING (month, encounter_id)
         WHERE s.outcome_source = 'derived'
@@ -38,7 +38,7 @@ def main(home: Path, landed: MonthRange) -> None:
     days = "day(s.discharged_at)"
     thirds = f"CASE WHEN {days} <= 10 THEN '1-10' WHEN {days} <= 20 THEN '11-20' ELSE '21-31' END"
     for part in ("'all'", thirds, "monthname(s.discharged_at)"):
-        for row in warehouse.fetch(sql.format(part), "label visibility").to_pylist():
+        for row in warehouse.fetch(sql.replace("PART", part, 1), "label visibility").to_pylist():
             share = row["not_seen"] / row["readmitted"] if row["readmitted"] else 0.0
             print(f"{row['part']:<12}{row['discharges']:>8} {row['readmitted']:>7} {row['not_seen']:>5} {share:7.1%}")
 

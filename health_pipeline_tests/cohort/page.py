@@ -58,7 +58,7 @@ a principal diagnosis beginning with {diagnoses}. Death after the discharge: {de
 ## What the labels cannot see
 
 Stays land in the month of their discharge and labels mature when M+1 has closed. A readmission is therefore missed when it is
-still in hospital at the end of M+1, or begins on the 1st or 2nd of March after a discharge of 30 or 31 January (or on 1 March in a leap year). {limits}
+still in hospital at the end of M+1, or begins in March after a discharge of 30 or 31 January. {limits}
 
 ## The rules, by example
 
@@ -70,8 +70,8 @@ facility where a table has no such column.
 
 LIMITS = """Measured on 33 months of the simulated hospital
 (`benchmarks/cohort/label_visibility.py`, 26,898 index discharges): 64 of 4,119 readmissions, 1.6 %, are not seen; all of them
-follow discharges after the 20th (3.9 % of theirs); for January it is 3.3 %. The rate is the same in training, judging and
-monitoring, so comparisons are fair; observed rates are low by that much."""
+follow discharges after the 20th (3.9 % of theirs); for January it is 3.3 %. The same rule makes the labels for
+training, judging and monitoring, so comparisons are fair; observed rates are low by that much."""
 
 
 def render() -> str:

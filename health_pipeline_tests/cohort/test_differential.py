@@ -49,7 +49,7 @@ def agree(seed: int, patients: int, mutate: Callable[[str], str] = str) -> int:
 MUTATIONS = (
     ("discharged_at::DATE + 30", "discharged_at::DATE + 29"),
     ("r.admitted_at >= s.discharged_at", "r.admitted_at > s.discharged_at"),
-    ("discharged_at::DATE + 1\n", "discharged_at::DATE + 0\n"),
+    ("discharged_at::DATE + 1,", "discharged_at::DATE + 0,"),
     ("left(diagnosis, 3) = left(own_diagnosis, 3)", "true"),
     ("admission_type IN ('elective')", "false"),
     ("starts_with(diagnosis, 'Z511')", "false"),
