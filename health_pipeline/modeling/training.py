@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from health_pipeline.clock import Clock
 from health_pipeline.modeling.candidate import Candidate, Skipped, Subject, fit_candidate, read_subject
+from health_pipeline.modeling.card import CARD_FILE, write_card
 from health_pipeline.modeling.families import Family, family_named
 from health_pipeline.modeling.parallel import Plan, in_order, plan_threads
 from health_pipeline.modeling.profiles import effort_of
@@ -146,6 +147,7 @@ class _Trainer:
         path = Path("models") / self.family.name / bundle.model_id
         folder = self.settings.home / path
         digest = bundle.save(folder)
+        (folder / CARD_FILE).write_text(write_card(outcome, self.settings), encoding="utf-8")
         tracked = self.tracker.log(outcome, tuned, folder, digest)
         return {
             **common,
