@@ -48,6 +48,7 @@ CODE_SYSTEMS = {
     "SNOMED": "diagnosis, finding or procedure; text_value of a diagnosis as above",
     "HCPCS": "procedure, supply or service",
     "CVX": "vaccine given",
+    "OMOP": "concept id of an OMOP extract that came without its vocabulary",
     # Counts that a source hands over ready-made instead of the events behind them (numeric_value):
     # prior_inpatient_1y, prior_emergency_1y, prior_outpatient_1y, lab_procedures, procedures, medications, diagnoses;
     # and medication_change, diabetes_medication as 0 or 1.

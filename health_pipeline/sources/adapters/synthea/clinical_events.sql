@@ -20,7 +20,7 @@ WITH facts AS (
     UNION ALL
     SELECT
         PATIENT, ENCOUNTER, moment("DATE"), moment("DATE"),
-        CASE WHEN regexp_full_match(CODE, '\d{1,7}-\d') THEN 'LOINC//' ELSE 'SYNTHEA//' END || CODE
+        CASE WHEN regexp_full_match(CODE, '\d{1,7}-\d') THEN 'LOINC//' ELSE 'SOURCE//' END || CODE
             || CASE WHEN is_number AND UNITS IS NOT NULL THEN '//' || UNITS ELSE '' END,
         CASE WHEN is_number THEN VALUE END,
         CASE WHEN NOT is_number THEN VALUE END
