@@ -151,7 +151,7 @@ def worse(draw: st.DrawFn, original: Evidence) -> Evidence:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_worse_evidence_never_turns_skip_into_a_promotion(data):
     original = data.draw(anything)
@@ -160,7 +160,7 @@ def test_worse_evidence_never_turns_skip_into_a_promotion(data):
         assert decide(original, RULES_OF_PLAY).promotes
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(anything)
 def test_a_promotion_has_passed_everything_it_needs(original):
     decision = decide(original, RULES_OF_PLAY)
@@ -177,7 +177,7 @@ def test_a_promotion_has_passed_everything_it_needs(original):
         assert decision.recommendations
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(anything)
 def test_an_order_promotes_unless_the_evidence_is_broken(original):
     plain = decide(original, RULES_OF_PLAY)
@@ -238,7 +238,7 @@ def test_no_number_at_all_is_skip():
         assert decide(given_evidence, policy()).outcome is Outcome.SKIP
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(anything)
 def test_a_record_replays_to_the_same_decision(original):
     again = Record.from_json(Record(original, RULES_OF_PLAY).to_json())
