@@ -50,7 +50,7 @@ def logit(p: Floats) -> Floats:
 
 
 def hospital(seed: int, rows: int = 2400, effects: tuple[float, ...] = (0.7, 0.45, 0.45)) -> Hospital:
-    """Discharges of patients who come 1.3 times on average; half of a signal is the patient's, half the stay's."""
+    """Discharges, 1.8 for each patient seen (1.3 for each of the pool); half of a signal belongs to the patient."""
     random = np.random.default_rng(seed)
     people = round(rows / STAYS_PER_PATIENT)
     patients = random.integers(0, people, rows)
