@@ -104,7 +104,7 @@ def monthly_asset(
     def build(context: dg.AssetExecutionContext, **slices: Any) -> Any:
         months = range_of(context)
         with (
-            log_context(run_id=context.run_id, asset=table.qualified, months=str(months)),
+            log_context(run_id=context.run.run_id, asset=table.qualified, months=str(months)),
             timed(table.qualified) as found,
         ):
             found["months"] = len(months)
