@@ -8,6 +8,7 @@ import gzip
 import io
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -231,3 +232,18 @@ def test_ten_thousand_mutations(name, capsys):
     assert COUNTED.total() >= 2_500
     assert COUNTED["files read"] > 100
     assert COUNTED["files refused"] > 100
+
+
+def test_a_lost_row_would_be_noticed(monkeypatch):
+    rows = [GOOD["claims"], row("claims", claim_id="C2"), row("claims", charged="-1")]
+
+    whole = silver_query
+
+    def loses_one(*args):
+        query = whole(*args)
+        return replace(query, sql=f"SELECT * FROM ({query.sql}) LIMIT 1")
+
+    play_rows("claims", "csv", rows)
+    monkeypatch.setattr(f"{__name__}.silver_query", loses_one)
+    with pytest.raises(AssertionError, match="silver=1"):
+        play_rows("claims", "csv", rows)
