@@ -12,6 +12,7 @@ _QUIET = {
     "DO_NOT_TRACK": "1",
     "EVIDENTLY_DISABLE_TELEMETRY": "1",
     "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     # Materialisations of a range are stored in batches.
     "DAGSTER_EVENT_BATCH_SIZE": "500",
     # A model that must be unpickled is never loaded.
