@@ -60,6 +60,7 @@ def train_months(
     Returns:
         Rows of ``models.<family>``, one for each month; a month that cannot be trained has status ``skipped``.
     """
+    _import_first()
     trainer = _Trainer(family_named(family), warehouse, features, labels, months, settings)
     parameters = trainer.parameters(_earlier_parameters(warehouse, previous, months), log)
     plan = plan_threads(len(months), settings.training.threads)
@@ -68,6 +69,17 @@ def train_months(
         rows.append(trainer.record(month, outcome, parameters, clock))
         log(f"{family} {month:%Y-%m}: {rows[-1].get('model_id') or rows[-1]['reason']}")
     return arrow_rows(model_table(family), rows)
+
+
+def _import_first() -> None:
+    """Import what this thread and the workers use before they run side by side.
+
+    scikit-learn asks ``sys.modules`` for data frame libraries and fails on one that another thread is still importing.
+    """
+    import mlflow  # noqa: F401
+    import pandas as pd  # noqa: F401
+    import sklearn.linear_model  # noqa: F401
+    import xgboost  # noqa: F401
 
 
 class _Trainer:
