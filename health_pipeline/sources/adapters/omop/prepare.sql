@@ -13,7 +13,11 @@ SELECT
     concept IN (9201, 262, 8717) AS is_stay,
     concept IN (9203, 8870) AS is_emergency,
     happened(visit_start_datetime, visit_start_date) AS begins_at,
-    greatest(happened(visit_end_datetime, visit_end_date), begins_at) AS ends_at,
+    happened(visit_end_datetime, visit_end_date) AS stated_end,
+    -- the end of a visit of one day may carry a date only
+    CASE
+        WHEN stated_end::DATE = begins_at::DATE AND NOT has_time(visit_end_datetime) THEN begins_at ELSE stated_end
+    END AS ends_at,
     id(care_site_id) AS care_site_id,
     try_cast(id(coalesce(admitted_from_concept_id, admitting_source_concept_id)) AS BIGINT) AS came_from,
     try_cast(id(coalesce(discharged_to_concept_id, discharge_to_concept_id)) AS BIGINT) AS went_to
@@ -27,6 +31,7 @@ JOIN visits AS s ON s.person_id = e.person_id AND s.is_stay AND e.begins_at <= s
     AND e.ends_at::DATE BETWEEN s.begins_at::DATE - 1 AND s.begins_at::DATE
 WHERE e.is_emergency;
 
+-- Extracts often come without their vocabulary: the frequent measurements are known all the same.
 CREATE TABLE codes AS
 SELECT
     id(concept_id) AS concept_id,
@@ -34,7 +39,11 @@ SELECT
     concept_code AS code,
     concept_name AS name
 FROM raw.concept
-WHERE id(concept_id) <> '0';
+WHERE id(concept_id) <> '0'
+UNION ALL
+SELECT concept_id, 'LOINC', loinc, name
+FROM raw.measurements
+WHERE concept_id NOT IN (SELECT id(concept_id) FROM raw.concept WHERE concept_id IS NOT NULL);
 
 CREATE TABLE deaths AS
 SELECT id(person_id) AS person_id, min(coalesce(moment(death_date), moment(death_datetime)))::DATE AS died_on
