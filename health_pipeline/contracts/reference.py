@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
+from health_pipeline.contracts.checks import CHECKS
 from health_pipeline.contracts.declarations import LandingColumn, LandingTable
 from health_pipeline.contracts.tables import LANDING_TABLES
 from health_pipeline.contracts.units import MEASUREMENTS, Measurement
@@ -54,7 +55,7 @@ owner only). Keep that key: with another one the same patients look new. Postal 
 
 def render() -> str:
     """The whole page."""
-    parts = [_INTRODUCTION, *(_table(table) for table in LANDING_TABLES.values()), _codes(), _units()]
+    parts = [_INTRODUCTION, *(_table(table) for table in LANDING_TABLES.values()), _codes(), _units(), _checks()]
     return "\n".join(parts)
 
 
@@ -124,6 +125,21 @@ def _units() -> str:
     )
     head = ("measurement", "LOINC", "canonical unit", "possible", "also accepted (factor)")
     return "\n".join(["## Units\n", f"{introduction}\n", _grid(head, rows), ""])
+
+
+def _checks() -> str:
+    rows = (
+        (f"`{check.table}`", f"`{check.name}`", "yes" if check.blocking else "", check.description) for check in CHECKS
+    )
+    return "\n".join(
+        [
+            "## Checks\n",
+            "One verdict for each month. Only a blocking check keeps what follows from running; the others warn. Their "
+            "limits are the settings `HEALTH_PIPELINE_QUALITY__*`.\n",
+            _grid(("table", "check", "blocking", "guards"), rows),
+            "",
+        ]
+    )
 
 
 def _accepted(item: Measurement) -> str:
