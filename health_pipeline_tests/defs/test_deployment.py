@@ -7,6 +7,7 @@ import json
 import warnings
 
 import dagster as dg
+import duckdb
 import pytest
 
 from health_pipeline.clock import system_clock
@@ -52,6 +53,8 @@ def home(tmp_path_factory):
             rows.append(candidate_row(month, family, seen=seen, artefact_path=where, artefact_hash=digest))
         write_candidates(warehouse, family, rows)
     run(warehouse, settings, "2022-07", "2022-09")
+    with duckdb.connect(settings.warehouse_path) as connection:
+        connection.execute("DROP TABLE gold.features")  # columns of that history, not the catalogue's
     yield settings
     LocalTarget(settings).stop()
 

@@ -193,9 +193,16 @@ def test_only_json_and_only_post(api):
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("POST", "/v1/predict"), ("GET", "/v1/model"), ("GET", "/v1/traffic"), ("GET", "/metrics"), ("GET", "/openapi.json"),
-     ("GET", "/docs"), ("GET", "/nowhere")],
-)  # fmt: skip
+    [
+        ("POST", "/v1/predict"),
+        ("GET", "/v1/model"),
+        ("GET", "/v1/traffic"),
+        ("GET", "/metrics"),
+        ("GET", "/openapi.json"),
+        ("GET", "/docs"),
+        ("GET", "/nowhere"),
+    ],
+)
 def test_everything_but_health_needs_the_token(api, method, path):
     for token in (None, "another-token-of-some-length"):
         answer = api.call(method, path, token=token)

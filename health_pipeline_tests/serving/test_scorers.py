@@ -75,7 +75,7 @@ def test_a_changed_byte_is_refused(linear, tmp_path):
     folder = tmp_path / "releases" / release.release_id
     bundle = folder / BUNDLE / "bundle.json"
     bundle.write_bytes(bundle.read_bytes().replace(b'"intercept": -3.0', b'"intercept": -2.0'))
-    with pytest.raises(DeploymentError, match="differs from its digest: bundle/bundle.json"):
+    with pytest.raises(DeploymentError, match=r"differs from its digest: bundle/bundle\.json"):
         read_release(folder)
     assert pack(linear, tmp_path) == release  # packing again mends it
     assert read_release(folder) == release

@@ -1,0 +1,122 @@
+"""The serving process from outside: lean, quick, and it loses nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from health_pipeline.deployment import LocalTarget
+from health_pipeline.deployment.client import ApiClient
+from health_pipeline.deployment.target import Package
+from health_pipeline.errors import DeploymentError
+from health_pipeline.serving.prediction_log import read_log
+from health_pipeline.settings import load_settings
+from health_pipeline_tests.deployment.conftest import Load, free_port
+from health_pipeline_tests.serving.bundles import RECORD, linear_bundle, pack, tree_bundle
+
+PROBE = """
+import sys
+from health_pipeline.serving import process, scorers
+import onnxruntime
+print(sorted({"pandas", "sklearn", "mlflow", "xgboost", "scipy", "dagster", "duckdb"} & set(sys.modules)))
+"""
+
+
+def memory_mib(pid: int, field: str = "VmRSS") -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise AssertionError(field)
+
+
+def worker_of(target: LocalTarget) -> int:
+    pid = int(target._places.lock.read_text())
+    (worker,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(worker)
+
+
+@pytest.fixture
+def target(tmp_path):
+    settings = load_settings(home=tmp_path, serving={"port": free_port()})
+    made = LocalTarget(settings)
+    yield made
+    made.stop()
+
+
+def package(target: LocalTarget, bundle) -> Package:
+    release = pack(bundle, target._settings.home)
+    return Package(release, str(target._places.releases / release.release_id), release.digest)
+
+
+def test_no_heavy_library_is_imported():
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_memory_and_switch_without_a_lost_request(target):
+    first, second = package(target, tree_bundle(trees=200, depth=6)), package(target, linear_bundle())
+    target.shift(first, 1.0)
+    with Load(target.endpoint(), clients=4) as load:
+        for _ in range(3):
+            target.shift(second, 1.0)
+            target.settle(second)
+            target.restore(first.release.release_id)
+        time.sleep(0.2)
+    assert load.failed == []
+    assert set(load.models) == {first.release.facts.model_id, second.release.facts.model_id}
+    assert memory_mib(worker_of(target)) <= 200
+
+
+@pytest.mark.slow
+def test_start_to_ready_within_three_seconds(target):
+    """The best of three: the machine may be busy."""
+    shipped = package(target, tree_bundle(trees=200, depth=6))
+    target.shift(shipped, 1.0)
+    seconds = []
+    for _ in range(3):
+        target.stop()
+        began = time.monotonic()
+        target.start()
+        seconds.append(time.monotonic() - began)
+    assert min(seconds) <= 3.0, seconds
+
+
+def test_a_kill_loses_no_prediction_older_than_the_bound(target):
+    shipped = package(target, linear_bundle())
+    target.shift(shipped, 1.0)
+    with ApiClient(target.endpoint()) as client:
+        for number in range(300):
+            assert client.predict({"patient_id": str(number), "features": RECORD}).is_ok
+    bound = target._settings.serving.log_flush_seconds
+    time.sleep(bound + 1.0)  # the bound, and the time of a write on a busy machine
+    os.kill(worker_of(target), signal.SIGKILL)
+    assert len(list(read_log(target._places.predictions))) == 300
+    target.start()
+    assert target.serving().digest == shipped.digest
+
+
+def test_one_supervisor_for_an_environment(target):
+    shipped = package(target, linear_bundle())
+    target.shift(shipped, 1.0)
+    pid = target._places.lock.read_text()
+    target.start()
+    assert target._places.lock.read_text() == pid
+    target.stop()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", target._port), timeout=2)
+    assert target.serving().digest == shipped.digest  # asked again, it is started again
+
+
+def test_a_port_of_somebody_else_is_named_before_anything_changes(target):
+    from health_pipeline.serving.places import bind
+
+    with bind("127.0.0.1", target._port), pytest.raises(DeploymentError, match="cannot listen on"):
+        target.check()
+    target.check()
