@@ -19,9 +19,10 @@ import duckdb
 from health_pipeline.errors import LockTimeoutError, WarehouseError
 from health_pipeline.warehouse.backends import CATALOG, Backend
 from health_pipeline.warehouse.lock import Kind, Ticket, TicketLock
-from health_pipeline.warehouse.transactions import is_conflict
+from health_pipeline.warehouse.transactions import is_conflict, without_values
 
 _PAUSE_SECONDS = 0.05
+_REMEDY = "check HEALTH_PIPELINE_WAREHOUSE__* (backend, key, catalog, data path), and that the file is a DuckDB file"
 
 _pools: dict[str, Sessions] = {}
 _pools_guard = threading.Lock()
@@ -154,7 +155,9 @@ class Sessions:
                 self._foreign_holder = "other processes kept creating the catalog"
                 return None
             if "Could not set lock" not in str(error):
-                raise
+                raise WarehouseError(
+                    f"the warehouse cannot be opened: {without_values(error)}", where=repr(backend), remedy=_REMEDY
+                ) from None
             # As DuckDB names it: ... Conflicting lock is held in <program> (PID n) by user ... . See also ...
             _, found, rest = str(error).partition("Conflicting lock is held in ")
             self._foreign_holder = f"held by {rest.partition('. ')[0]}" if found else "held by another DuckDB process"
