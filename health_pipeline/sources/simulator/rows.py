@@ -34,7 +34,7 @@ class EventRows:
     """Collects clinical events of a batch, column by column."""
 
     def __init__(self) -> None:
-        self._parts: list[tuple[np.ndarray, ...]] = []
+        self._columns: tuple[list[np.ndarray], ...] = tuple([] for _ in range(7))
         self._codes: dict[str, int] = {}
         self._texts: dict[str, int] = {}
 
@@ -68,23 +68,21 @@ class EventRows:
             text: numbers of :meth:`text`.
         """
         size = len(person)
-        self._parts.append(
-            (
-                person,
-                stay,
-                time.astype(np.int64),
-                recorded_at.astype(np.int64),
-                np.broadcast_to(np.asarray(code, dtype=np.int32), size),
-                np.full(size, np.nan, dtype=np.float32) if value is None else value.astype(np.float32),
-                np.broadcast_to(np.asarray(text, dtype=np.int32), size),
-            )
+        values: tuple[np.ndarray, ...] = (
+            person,
+            stay,
+            time.astype(np.int64),
+            recorded_at.astype(np.int64),
+            np.broadcast_to(np.asarray(code, dtype=np.int32), size),
+            np.full(size, np.nan, dtype=np.float32) if value is None else value.astype(np.float32),
+            np.broadcast_to(np.asarray(text, dtype=np.int32), size),
         )
+        for column, part in zip(self._columns, values, strict=True):
+            column.append(part)
 
     def table(self) -> pa.Table:
-        """All facts."""
-        person, stay, time, recorded, code, value, text = (
-            np.concatenate([part[column] for part in self._parts]) for column in range(7)
-        )
+        """All facts; the collection is empty afterwards, so that no fact is held twice."""
+        person, stay, time, recorded, code, value, text = map(_joined, self._columns)
         return pa.table(
             {
                 "person": person,
@@ -96,3 +94,9 @@ class EventRows:
                 "text_value": words(text, list(self._texts)),
             }
         )
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
