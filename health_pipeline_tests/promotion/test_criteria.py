@@ -82,6 +82,10 @@ def test_band_is_closed_and_shows_its_nearer_end():
     assert within(NOTHING, band, "why") == Finding(False, "not measured; why", None, 0.5)
 
 
+def test_near_miss_of_a_band_includes_its_margin():
+    assert [within(Estimate(value), (0.0, 20.0), "x").near_miss for value in (-1.0, 1.0, 19.0, 21.0)] == [True] * 4
+
+
 def test_finite():
     assert finite(1) == 1.0
     assert [finite(value) for value in (None, math.nan, math.inf, -math.inf)] == [None] * 4
