@@ -13,6 +13,9 @@ NULL_MONTHS = 6
 MAX_NULL_RISE = 0.25
 UNSEEN_MONTHS = 12
 MAX_UNSEEN_SHARE = 0.05
+MIN_SEEN_MONTHS = 2
+# Values that the calendar brings.
+_EXPECTED = ("discharge_season",)
 _SHOWN = 10
 
 
@@ -56,7 +59,7 @@ def _null_verdict(month: Month, counts: dict[Month, tuple[int, ...]], settings: 
 def unseen_categories(warehouse: Warehouse, months: MonthRange, settings: Settings) -> list[Verdict]:
     """Share of rows of each categorical feature whose value no month of the year before had."""
     warehouse.ensure(FEATURE_TABLE)
-    names = [item.name for item in FEATURES if item.kind == "categorical"]
+    names = [item.name for item in FEATURES if item.kind == "categorical" and item.name not in _EXPECTED]
     columns = ", ".join(f'"{name}"' for name in names)
     sql = f"""
         WITH seen AS (
@@ -74,7 +77,7 @@ def unseen_categories(warehouse: Warehouse, months: MonthRange, settings: Settin
         SELECT month, feature, sum(rows)::BIGINT AS rows, count(*) AS values,
             coalesce(sum(rows) FILTER (before IS NULL OR before < month - INTERVAL {UNSEEN_MONTHS} MONTH), 0)::BIGINT
                 AS unseen
-        FROM aged WHERE month > first AND month >= DATE '{months.first}'
+        FROM aged WHERE month >= first + INTERVAL {MIN_SEEN_MONTHS} MONTH AND month >= DATE '{months.first}'
         GROUP BY month, feature"""
     found = warehouse.fetch(sql, f"unseen categories {months}").to_pylist()
     verdicts = []
