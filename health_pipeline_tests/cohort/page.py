@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from health_pipeline.cohort import CHECKS
 from health_pipeline.cohort.definition import load_definition
 from health_pipeline_tests.cohort.specification import CASES, Case
 
@@ -60,6 +61,12 @@ a principal diagnosis beginning with {diagnoses}. Death after the discharge: {de
 Stays land in the month of their discharge and labels mature when M+1 has closed. A readmission is therefore missed when it is
 still in hospital at the end of M+1, or begins in March after a discharge of 30 or 31 January. {limits}
 
+## Checks
+
+| check | on | says no when | blocks |
+|---|---|---|---|
+{checks}
+
 ## The rules, by example
 
 Each table is a test. `expected` is what the label store says: `readmitted` with its date, `not readmitted`, `no index` with the
@@ -95,6 +102,11 @@ def render() -> str:
         death={"ignored": "not a readmission", "counted": "counts like a readmission"}[outcome.death],
         closed="April 2022",
         limits=LIMITS,
+        checks="\n".join(
+            f"| `{check.name}` | `{check.table}` | this does not hold: {check.description}"
+            f" | {'yes' if check.blocking else 'no'} |"
+            for check in CHECKS
+        ),
     )
     return text + "\n".join(_case(case) for case in CASES)
 
