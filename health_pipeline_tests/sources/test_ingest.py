@@ -9,12 +9,13 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from health_pipeline.errors import SourceError
+from health_pipeline.errors import LandingError, SourceError
 from health_pipeline.settings import Settings, load_settings
 from health_pipeline.sources import ingest as ingest_module
 from health_pipeline.sources.adapters import ADAPTERS, discover
 from health_pipeline.sources.extracts import LandingZone, landing_zone
 from health_pipeline.sources.ingest import IngestReport, ingest
+from health_pipeline.sources.landing import bronze_query
 
 
 @pytest.fixture
@@ -351,3 +352,15 @@ def test_a_select_that_breaks_the_contract(tmp_path: Path, home: Settings, monke
 def test_a_wrong_description_is_refused(tmp_path: Path, description: str, select: str | None, message: str) -> None:
     with pytest.raises(SourceError, match=message):
         discover(adapter_folder(tmp_path, description, select))
+
+
+def test_only_a_marked_month_may_be_empty(extract: Path, home: Settings) -> None:
+    """2020-03 has no stay: landed empty and marked. The same file without the mark is an accident."""
+    months = ingest("synthea", extract, home).months
+    bronze_query("admissions", months, home)
+    path = Path(home.landing_uri) / "admissions" / "2020-03.parquet"
+    assert duckdb.sql(f"SELECT count(*) FROM '{path}'").fetchall() == [(0,)]
+    duckdb.sql(f"COPY (SELECT * FROM '{path}') TO '{path}.new' (FORMAT parquet)")
+    path.with_suffix(".parquet.new").replace(path)
+    with pytest.raises(LandingError, match="2020-03 has no rows"):
+        bronze_query("admissions", months, home)
