@@ -26,19 +26,31 @@ class MonthStatus:
     Attributes:
         month: the month.
         drift: status of the month's drift summary.
-        performance: worst status of the champion's measures, estimated and realised, in that month alone.
+        estimated: worst status of the champion's measures in that month, estimated without labels.
+        realised: the same on outcomes; ``no_data`` until they have matured.
         subjects: what alarmed, by name.
     """
 
     month: Month
     drift: str
-    performance: str
+    estimated: str
+    realised: str = "no_data"
     subjects: tuple[str, ...] = ()
 
     @property
+    def performance(self) -> str:
+        """Worst of estimate and outcome, as far as the outcome is known."""
+        return self.estimated if self.realised == "no_data" else worst([self.estimated, self.realised])
+
+    @property
+    def violates_at_once(self) -> bool:
+        """Whether what is known when the month closes alarms. No data does not: its check reports that as an error."""
+        return "alarm" in {self.drift, self.estimated}
+
+    @property
     def violates(self) -> bool:
-        """Whether the month alarmed. A month without data does not: its check reports that as an error."""
-        return "alarm" in {self.drift, self.performance}
+        """Whether anything known by now alarms."""
+        return self.violates_at_once or self.realised == "alarm"
 
 
 @dataclass(frozen=True)
@@ -72,11 +84,16 @@ def month_statuses(warehouse: Warehouse, months: MonthRange) -> list[MonthStatus
         "model_role = 'champion' AND segment = 'all' AND window_months = 1 AND kind IN ('estimated', 'realised') "
         f"AND metric IN ({listed})",
     )
+
+    def judged(month: Month, kind: str) -> str:
+        return worst(row["status"] for row in performance if row["month"] == month and row["kind"] == kind)
+
     return [
         MonthStatus(
             month,
             worst(row["status"] for row in drift if row["month"] == month and row["subject_kind"] == "summary"),
-            worst(row["status"] for row in performance if row["month"] == month),
+            judged(month, "estimated"),
+            judged(month, "realised"),
             tuple(
                 dict.fromkeys(
                     [
@@ -100,22 +117,33 @@ def month_statuses(warehouse: Warehouse, months: MonthRange) -> list[MonthStatus
 def drift_request(statuses: Sequence[MonthStatus], settings: Settings) -> RetrainRequest | None:
     """Ask for a retrain when enough of the last months violate, the latest included.
 
+    Outcomes mature later than drift shows, so they are judged on their own: the latest month is then the latest matured
+    one. Without that a changed concept, which no feature shows, would never ask for anything.
+
     Args:
         statuses: months in order; the last one is the latest monitored month.
         settings: ``monitoring.drift_months`` of ``monitoring.drift_window``.
     """
-    if not statuses or not statuses[-1].violates:
+    matured = [status for status in statuses if status.realised != "no_data"]
+    return _request(
+        statuses, [status for status in statuses if status.violates_at_once], "drift or estimated loss", settings
+    ) or _request(matured, [status for status in matured if status.realised == "alarm"], "realised loss", settings)
+
+
+def _request(
+    statuses: Sequence[MonthStatus], violating: Sequence[MonthStatus], what: str, settings: Settings
+) -> RetrainRequest | None:
+    if not statuses or not violating or violating[-1] is not statuses[-1]:
         return None
-    latest = statuses[-1].month
-    first = shift(latest, 1 - settings.monitoring.drift_window)
-    violating = [status for status in statuses if status.month >= first and status.violates]
-    if len(violating) < settings.monitoring.drift_months:
+    knobs, latest = settings.monitoring, statuses[-1].month
+    recent = [status for status in violating if status.month >= shift(latest, 1 - knobs.drift_window)]
+    if len(recent) < knobs.drift_months:
         return None
-    subjects = ", ".join(dict.fromkeys(name for status in violating for name in status.subjects))
+    subjects = ", ".join(dict.fromkeys(name for status in recent for name in status.subjects))
     return RetrainRequest(
         latest,
-        tuple(status.month for status in violating),
-        f"{len(violating)} of the last {settings.monitoring.drift_window} months alarmed: {subjects}",
+        tuple(status.month for status in recent),
+        f"{what} in {len(recent)} of the last {knobs.drift_window} months: {subjects}",
     )
 
 

@@ -127,8 +127,8 @@ def test_a_season_alone_does_not_fail(warehouse: Warehouse) -> None:
     assert verdict(warehouse, "features_resemble_training").passed
 
 
-def status(month: Month, drift: str = "ok", performance: str = "ok") -> MonthStatus:
-    return MonthStatus(month, drift, performance, ("age",) if "alarm" in {drift, performance} else ())
+def status(month: Month, drift: str = "ok", estimated: str = "ok", realised: str = "no_data") -> MonthStatus:
+    return MonthStatus(month, drift, estimated, realised, ("age",) if "alarm" in {drift, estimated, realised} else ())
 
 
 def test_a_retrain_needs_enough_violating_months_and_the_latest() -> None:
@@ -153,8 +153,19 @@ def test_a_retrain_needs_enough_violating_months_and_the_latest() -> None:
     assert "age" in found.reason
 
 
+def test_a_realised_loss_asks_for_a_retrain_though_the_latest_outcome_is_open() -> None:
+    settings = load_settings(monitoring={"drift_months": 2, "drift_window": 3})
+    earlier, last_matured = status(shift(MAY, -2), realised="alarm"), status(shift(MAY, -1), realised="alarm")
+    found = drift_request([earlier, last_matured, status(MAY)], settings)
+    assert found is not None
+    assert (found.month, "realised" in found.reason) == (shift(MAY, -1), True)
+    recovered = status(shift(MAY, -1), realised="ok")
+    assert drift_request([earlier, recovered, status(MAY)], settings) is None
+    assert drift_request([status(shift(MAY, -1), realised="alarm"), status(MAY)], settings) is None
+
+
 def test_month_statuses_read_the_tables(warehouse: Warehouse) -> None:
-    assert month_statuses(warehouse, ONE) == [MonthStatus(MAY, "no_data", "no_data")]
+    assert month_statuses(warehouse, ONE) == [MonthStatus(MAY, "no_data", "no_data", "no_data")]
     put(
         warehouse,
         DRIFT,
@@ -172,6 +183,7 @@ def test_month_statuses_read_the_tables(warehouse: Warehouse) -> None:
         performance_row(kind="realised", segment="sex=female", status="alarm"),
     )
     (found,) = month_statuses(warehouse, ONE)
-    assert found == MonthStatus(MAY, "alarm", "alarm", ("age", "calibration_slope"))
-    assert found.violates
+    assert found == MonthStatus(MAY, "alarm", "ok", "alarm", ("age", "calibration_slope"))
+    assert (found.performance, found.violates) == ("alarm", True)
     assert not MonthStatus(MAY, "warning", "no_data").violates
+    assert MonthStatus(MAY, "ok", "warning").performance == "warning"

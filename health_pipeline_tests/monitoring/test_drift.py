@@ -8,6 +8,9 @@ import pyarrow as pa
 import pytest
 
 from health_pipeline.errors import ModelError
+from health_pipeline.modeling.bundle import Bundle, Member
+from health_pipeline.modeling.encoding import Encoding, Feature
+from health_pipeline.modeling.predictors import Linear
 from health_pipeline.modeling.tables import PREDICTIONS
 from health_pipeline.monitoring import DRIFT, drift_months
 from health_pipeline.monitoring.drift import season_window, training_window
@@ -152,6 +155,44 @@ def test_a_missing_artefact_is_an_error_not_silence(tmp_path: Path) -> None:
     found.warehouse.replace(CHAMPION, MONTHS, champion_rows(MONTHS, artefact_path="models/none", artefact_hash="0"))
     with pytest.raises(ModelError):
         drift(found)
+
+
+def test_scores_are_compared_with_what_the_artefact_gives_on_the_months_it_was_judged_on(tmp_path: Path) -> None:
+    def sicker(found: dict[str, Any], random: Random) -> None:
+        found["number_0"] = found["number_0"] + 1
+
+    found = hospital(tmp_path, {OCTOBER: sicker})
+    digest = score_as_hospital(found.settings.home / "models" / "a")
+    champion = champion_rows(MONTHS, artefact_path="models/a", artefact_hash=digest, model_month=parse_month("2021-07"))
+    found.warehouse.replace(CHAMPION, MONTHS, champion)
+    table = drift(found)
+    judged = rows_where(table, subject_kind="score", metric="psi")
+    assert {row["reference"] for row in judged} == {"validation_and_holdout"}
+    status = {row["month"]: row["status"] for row in judged}
+    assert status[OCTOBER] == "alarm"
+    assert status[shift(OCTOBER, -1)] == "ok"
+    with found.warehouse.read("test") as connection:
+        span = MonthRange.of("2021-02", "2021-05")
+        counted = connection.execute(f"SELECT count(*) FROM {found.features.only(span)}").fetchone()
+    assert {row["reference_n"] for row in judged} == {counted[0]}, "validation and holdout of the model of 2021-07"
+    assert table.equals(pa.concat_tables([drift(found, MonthRange(month, month)) for month in MONTHS]))
+
+
+def score_as_hospital(folder: Path) -> str:
+    """A bundle that scores as the synthetic hospital does (but for the cap of ``number_2``)."""
+    weights = {"number_0": 0.9, "number_2": 0.4, "age": 0.015}
+    bundle = Bundle(
+        family="logistic_regression",
+        features=tuple(Feature(name, "numeric") for name in weights),
+        members=(
+            Member(
+                tuple(Encoding(name, "numeric", impute=0.0) for name in weights),
+                Linear(-2.0 - 0.015 * 64, tuple(weights.values())),
+            ),
+        ),
+        threshold=0.3,
+    )
+    return bundle.save(folder)
 
 
 def test_references_follow_from_month_and_model(tmp_path: Path) -> None:
