@@ -60,9 +60,9 @@ class Tracker:
         from mlflow.exceptions import MlflowException
 
         uri = self.settings.mlflow_uri
-        if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         try:
+            if uri.startswith("sqlite:///"):
+                Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
             client = MlflowClient(uri, registry_uri=uri)
             client.search_experiments(max_results=1)
         except (MlflowException, OSError) as error:

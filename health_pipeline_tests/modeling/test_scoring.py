@@ -93,7 +93,7 @@ def test_the_feature_hash_follows_the_values(trained, settings):
     for row in hashes:
         by_stay.setdefault(row["encounter_id"], set()).add(row["feature_hash"])
     assert all(len(found) == 1 for found in by_stay.values())
-    assert len({next(iter(found)) for found in by_stay.values()}) > 0.99 * len(by_stay)
+    assert len({next(iter(found)) for found in by_stay.values()}) > 0.95 * len(by_stay)
 
 
 def test_a_new_category_is_scored_and_named(trained, settings):

@@ -47,7 +47,7 @@ def test_what_mlflow_knows_of_two_months_trained_twice(trained):
     assert run.data.tags["model_id"] == first[0]["model_id"]
     assert run.data.metrics["threshold"] == pytest.approx(first[0]["threshold"])
     assert run.data.metrics["roc_auc_ci_low"] < run.data.metrics["roc_auc"]
-    assert run.data.params["training"] == "2022-02..2023-01"
+    assert run.data.params["training"] == "2022-01..2022-12"
     assert [item.dataset.digest for item in run.inputs.dataset_inputs] == [first[0]["data_snapshot"][:36]] * 3
     assert {tag.value for item in run.inputs.dataset_inputs for tag in item.tags} == {
         "training",
