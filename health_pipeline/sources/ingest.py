@@ -107,6 +107,7 @@ class _Run:
         if settings.warehouse.threads:
             connection.execute(f"SET threads = {settings.warehouse.threads}")
         connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET enable_progress_bar = false")
 
     def land(self, path: Path, options: Mapping[str, OptionValue]) -> IngestReport:
         missing = self._load(path)
@@ -115,11 +116,10 @@ class _Run:
         self._step("dates and codes")
         self._sql(self.adapter.prepare, "prepare.sql")
         rows, undated = {}, {}
-        for table in self.adapter.tables:
+        for table in self.adapter.tables:  # admissions come first: they say which months there are
             self._step(f"building {table}")
             rows[table], undated[table] = self._build(table)
         months = self._months()
-        self._load_known_patients(months)
         written = []
         for table in self.adapter.tables:
             self._step(f"writing {table}")
@@ -157,10 +157,13 @@ class _Run:
         self._sql(f'CREATE TABLE "built_{table}" AS {select}', f"{table}.sql")
         moment = MONTH_OF[table]
         columns = self._contract_columns(table)
+        month = f"date_trunc('month', {moment}::TIMESTAMP)::DATE"
+        if table == "patients":  # who was known before the first discharge month is landed with it, as an initial load
+            month = f"greatest({month}, DATE '{self._months().first}')"
         self._sql(
             f"""
             CREATE TABLE "landed_{table}" AS
-            SELECT date_trunc('month', {moment}::TIMESTAMP)::DATE AS landed_month, {columns}
+            SELECT {month} AS landed_month, {columns}
             FROM "built_{table}" WHERE {moment} IS NOT NULL ORDER BY ALL
             """,
             f"{table}.sql",
@@ -200,12 +203,6 @@ class _Run:
             )
         return MonthRange(first, last)
 
-    def _load_known_patients(self, months: MonthRange) -> None:
-        """Patients known before the first discharge month are landed with it, as an initial load."""
-        if "patients" in self.adapter.tables:
-            first = f"DATE '{months.first}'"
-            self.connection.execute(f"UPDATE landed_patients SET landed_month = {first} WHERE landed_month < {first}")
-
     def _write(self, table: str, months: MonthRange) -> list[tuple[str, Month]]:
         """Stage one file per month; of the label source also for months between that have no rows, and marked so."""
         there = self.connection.execute(f'SELECT DISTINCT landed_month FROM "landed_{table}"').fetchall()
@@ -218,8 +215,7 @@ class _Run:
             self.connection.execute(
                 f"""
                 COPY (
-                    SELECT * EXCLUDE (landed_month) FROM "landed_{table}"
-                    WHERE landed_month = DATE '{month}' ORDER BY ALL
+                    SELECT * EXCLUDE (landed_month) FROM "landed_{table}" WHERE landed_month = DATE '{month}'
                 ) TO {literal(str(target))} (FORMAT parquet, COMPRESSION zstd{mark})
                 """
             )

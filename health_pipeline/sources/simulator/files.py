@@ -31,6 +31,7 @@ class LandingFiles:
         self._rate = settings.simulator.dirt_rate
         self._connection = duckdb.connect()
         self._connection.execute(f"SET memory_limit = {literal(settings.warehouse.memory_limit)}")
+        self._connection.execute("SET enable_progress_bar = false")
         if settings.warehouse.threads:
             self._connection.execute(f"SET threads = {settings.warehouse.threads}")
 
