@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import dagster as dg
 
 from health_pipeline.contracts import BRONZE
 from health_pipeline.defs.monthly import monthly_asset
 from health_pipeline.defs.partitions import Partitions
+from health_pipeline.months import MonthRange
 from health_pipeline.settings import Settings
 from health_pipeline.sources.landing import bronze_query
+from health_pipeline.warehouse import Query, Slice
 
 # Object storage can fail for a moment; a corrupt file fails again and then fails the run.
 LANDING_RETRY = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
@@ -16,14 +20,14 @@ LANDING_RETRY = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONE
 
 def build(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefinition]:
     """``bronze/<table>`` for each landing table."""
-    remote = settings.landing_uri.startswith("s3://")
-    return [
-        monthly_asset(
-            table,
-            lambda _context, months, _slices, name=name: bronze_query(name, months, settings),
-            partitions=partitions.extracts,
-            kinds={"duckdb", "bronze"},
-            retry=LANDING_RETRY if remote else None,
+    retry = LANDING_RETRY if settings.landing_uri.startswith("s3://") else None
+
+    def landed(name: str) -> dg.AssetsDefinition:
+        def compute(_context: object, months: MonthRange, _slices: Mapping[str, Slice]) -> Query:
+            return bronze_query(name, months, settings)
+
+        return monthly_asset(
+            BRONZE[name], compute, partitions=partitions.extracts, kinds={"duckdb", "bronze"}, retry=retry
         )
-        for name, table in BRONZE.items()
-    ]
+
+    return [landed(name) for name in BRONZE]

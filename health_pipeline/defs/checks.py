@@ -15,7 +15,6 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluation,
     AssetCheckEvaluationTargetMaterializationData,
 )
-from dagster._core.storage.event_log.base import AssetRecordsFilter
 
 from health_pipeline.defs.partitions import range_of
 from health_pipeline.months import MonthRange, month_key
@@ -113,7 +112,7 @@ def _materializations(
 ) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
     """Latest materialisation of each month, to which an evaluation refers."""
     records = instance.fetch_materializations(
-        AssetRecordsFilter(asset_key=key, asset_partitions=months.keys()), limit=len(months) * 2
+        dg.AssetRecordsFilter(asset_key=key, asset_partitions=months.keys()), limit=len(months) * 2
     ).records
     latest: dict[str, AssetCheckEvaluationTargetMaterializationData] = {}
     for record in records:

@@ -10,7 +10,6 @@ from typing import Any
 import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.event_log.base import AssetRecordsFilter
 
 from health_pipeline import deployment
 from health_pipeline.clock import Clock
@@ -98,7 +97,7 @@ def _decided(instance: dg.DagsterInstance, settings: Settings, partitions: Parti
         return "no champion was decided yet"
     month = months[-1]
     records = instance.fetch_materializations(
-        AssetRecordsFilter(asset_key=key, asset_partitions=[month]), limit=1
+        dg.AssetRecordsFilter(asset_key=key, asset_partitions=[month]), limit=1
     ).records
     if not records:
         return f"{month}: the decision is not recorded yet"

@@ -6,7 +6,7 @@ any particular table.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import dagster as dg
 import pyarrow as pa
@@ -18,7 +18,7 @@ from health_pipeline.warehouse import Query, Slice, Table
 
 OWNERS = ["team:clinical-ml"]
 
-Rows = Query | pa.Table
+Rows: TypeAlias = Query | pa.Table
 Compute = Callable[[dg.AssetExecutionContext, MonthRange, Mapping[str, Slice]], Rows]
 
 
