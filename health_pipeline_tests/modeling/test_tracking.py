@@ -62,7 +62,7 @@ def test_what_mlflow_knows_of_two_months_trained_twice(trained):
     assert [row["mlflow_version"] for row in first] == [row["mlflow_version"] for row in again] == ["1", "2"]
     assert tracker.find_versions(first[1]["model_id"]) == ["2"]
     tracker.set_alias(CHALLENGER, first[0]["model_id"])
-    assert client.get_model_version_by_alias(tracker.name, CHALLENGER).version == "1"
+    assert str(client.get_model_version_by_alias(tracker.name, CHALLENGER).version) == "1"
     with pytest.raises(ModelError, match="no version"):
         tracker.set_alias(CHALLENGER, "xgb-190001-0000000000")
 
