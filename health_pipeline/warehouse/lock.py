@@ -13,7 +13,6 @@ import fcntl
 import json
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -129,8 +128,9 @@ class TicketLock:
             # A counter lost in a power cut must not hand out numbers that stand before live tickets.
             number = max(int(os.pread(counter, 32, 0) or b"0"), *(n for n, _, _ in self._tickets()), 0) + 1
             os.pwrite(counter, b"%020d" % number, 0)
-            draft = self.folder / f"draft-{os.getpid()}-{threading.get_ident()}"
-            descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+            draft = self.folder / "draft"
+            draft.unlink(missing_ok=True)  # of somebody who died right here; nobody else is here now
+            descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             _open_descriptors.add(descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             about = {"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose, "since": time.time()}

@@ -124,6 +124,13 @@ def test_a_lost_counter_does_not_overtake(lock: TicketLock) -> None:
     held.release()
 
 
+def test_what_a_killed_process_left_half_drawn_is_swept_away(lock: TicketLock) -> None:
+    lock.acquire("read", "makes the folder", 1).release()
+    (lock.folder / "draft").write_text("half a tick")
+    lock.acquire("write", "next", 1).release()
+    assert [path.name for path in lock.folder.iterdir()] == ["counter"]
+
+
 def test_a_forked_child_does_not_keep_the_ticket_of_its_parent(lock: TicketLock) -> None:
     held = lock.acquire("write", "parent", 1)
     reader, writer = os.pipe()
