@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
+from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
 from dagster._core.events import DagsterEventType
 
 from health_pipeline import monitoring, notify
@@ -46,7 +47,8 @@ def build_schedule(settings: Settings) -> dg.ScheduleDefinition:
 
     @dg.schedule(
         name="monthly_improvement",
-        target=EVERYTHING,
+        # The job of all assets: a target would become a job of its own, which allows no mixed partitions.
+        job_name=IMPLICIT_ASSET_JOB_NAME,
         cron_schedule="0 5 2 * *",
         default_status=dg.DefaultScheduleStatus.RUNNING if settings.automation else dg.DefaultScheduleStatus.STOPPED,
         description="On the second of each month: ask for every stage that is due.",
@@ -70,7 +72,7 @@ def _due_requests(
 def _new_files(settings: Settings) -> dg.SensorDefinition:
     @dg.sensor(
         name="new_landing_files",
-        target=EVERYTHING,
+        asset_selection=EVERYTHING,  # as a target it would become a job, which allows no mixed partitions
         minimum_interval_seconds=30,
         default_status=sensor_status(settings),
         description="A month has landed or was restated, or its successor made its labels mature: run what follows.",
