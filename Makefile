@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements.lock
 
-.PHONY: help install demo up test test-slow bench lint format types docs check clean lock
+.PHONY: reference help install demo up test test-slow bench lint format types docs check clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -51,6 +51,13 @@ types: install ## static types
 	$(BIN)/mypy
 
 check: lint types test ## what CI runs
+
+reference: install ## write docs/reference from the code
+	@$(BIN)/health-pipeline reference
+
+docs: install reference ## build the documentation site into site/, strictly
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/python -m mkdocs build --strict --quiet
 
 lock: install ## propose new pins (needs uv in the environment)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --extra dev pyproject.toml -o $(LOCK)

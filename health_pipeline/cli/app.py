@@ -157,3 +157,14 @@ def rollback(
 
     event = roll_back(tools_of(logged_settings()), actor=getpass.getuser(), reason=reason, to=to)
     console.print(f"{event.release} serves again after {event.seconds:.1f} s", highlight=False)
+
+
+@app.command(hidden=True)
+def reference(
+    folder: Annotated[Path, typer.Option(help="where the pages are written")] = Path("docs/reference"),
+) -> None:
+    """Write the pages of docs/reference from the code."""
+    from health_pipeline.cli.reference import write_reference
+
+    changed = write_reference(folder)
+    console.print("\n".join(f"written {page}" for page in changed) or "nothing changed", highlight=False)
