@@ -150,7 +150,12 @@ def main() -> None:
                 "requests_per_second": {name: round(statistics.median(values), 1) for name, values in rates.items()},
                 "ratio_of_ours": {
                     ours: {
-                        name: round(statistics.median(a / b for a, b in zip(rates[ours], values, strict=True) if b), 2)
+                        name: round(
+                            statistics.median(
+                                a / b if b else float("inf") for a, b in zip(rates[ours], values, strict=True)
+                            ),
+                            2,
+                        )
                         for name, values in rates.items()
                         if name not in OURS
                     }

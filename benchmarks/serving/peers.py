@@ -1,11 +1,16 @@
 """The peers: ``floor`` (an empty raw ASGI handler) and ``fastapi`` (FastAPI + pandas + scikit-learn)."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
+
+
+class Request(BaseModel):
+    """Body of the plain handler."""
+
+    records: list[dict[str, Any]]
 
 
 async def floor(scope: Any, receive: Any, send: Any) -> None:
@@ -24,12 +29,8 @@ def fastapi() -> FastAPI:
     """What one would write first."""
     import joblib
     import pandas as pd
-    from pydantic import BaseModel
 
     model = joblib.load(os.environ["PEER_MODEL"])
-
-    class Request(BaseModel):
-        records: list[dict[str, Any]]
 
     app = FastAPI()
 
