@@ -34,7 +34,7 @@ def serve(settings: Settings, port: int, console: Console) -> int:
     location = ["-m", MODULE]
     commands = {
         "webserver": ["dagster_webserver", "-h", "127.0.0.1", "-p", str(port), *location],
-        "daemon": ["dagster", "daemon", "run", *location],
+        "daemon": ["dagster._daemon", "run", *location],
     }
     processes = {
         name: subprocess.Popen([sys.executable, "-m", *command], env=environment) for name, command in commands.items()

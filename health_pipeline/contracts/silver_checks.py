@@ -168,15 +168,17 @@ SELECT stay.month, avg(CAST(EXISTS (SELECT 1 FROM {source} AS source WHERE {cond
 FROM {Slice(admissions, stays)} AS stay GROUP BY stay.month"""
         with warehouse.read(f"link {table.silver} {months}") as connection:
             found = dict(connection.execute(sql).fetchall())
+            delivered = connection.execute(f"SELECT 1 FROM {source} LIMIT 1").fetchone() is not None
         limit = settings.quality.min_linked_share
-        return [_linked_verdict(month, found.get(shift(month, -lag_months)), limit) for month in months]
+        shares = (found.get(shift(month, -lag_months)) if delivered else None for month in months)
+        return [_linked_verdict(month, share, limit) for month, share in zip(months, shares, strict=True)]
 
     return evaluate
 
 
 def _linked_verdict(month: Month, share: float | None, limit: float) -> Verdict:
     if share is None:
-        return Verdict(month, passed=True, summary="no stays to link", severity="WARN")
+        return Verdict(month, passed=True, summary="nothing to link", severity="WARN")
     return Verdict(
         month,
         passed=share >= limit,

@@ -20,6 +20,9 @@ from health_pipeline.warehouse.slices import Slice
 
 HISTORY_MONTHS = 6
 MIN_HISTORY_MONTHS = 3
+KNOWN_MONTHS = 12
+"""A feature table with rows in any of so many months before is expected to go on."""
+
 MIN_EXPECTED_VALUES = 10
 """A column counts as lost when the months before let expect at least this many values and there is none."""
 
@@ -65,21 +68,24 @@ def _rows_by_month(warehouse: Warehouse, table: LandingTable, months: MonthRange
 
 def _present(table: LandingTable) -> Evaluate:
     def evaluate(warehouse: Warehouse, months: MonthRange, settings: Settings) -> list[Verdict]:  # noqa: ARG001
-        rows = _rows_by_month(warehouse, table, months)
-        severity: Severity = "ERROR" if table.is_label_source else "WARN"
-        absent = "no rows landed" if table.is_label_source else "no rows landed; features from this source are null"
-        return [
-            Verdict(
-                month,
-                passed=rows.get(month, 0) > 0,
-                summary=f"{rows[month]:,} rows landed" if rows.get(month) else absent,
-                severity=severity,
-                numbers={"rows": rows.get(month, 0)},
-            )
-            for month in months
-        ]
+        rows = _rows_by_month(warehouse, table, months.widen(before=KNOWN_MONTHS))
+        return [_present_verdict(month, table, rows) for month in months]
 
     return evaluate
+
+
+def _present_verdict(month: Month, table: LandingTable, rows: dict[Month, int]) -> Verdict:
+    """A source that never delivers a feature table is told, not warned of month after month; one that stops is."""
+    severity: Severity = "ERROR" if table.is_label_source else "WARN"
+    numbers = {"rows": rows.get(month, 0)}
+    if rows.get(month):
+        return Verdict(month, passed=True, summary=f"{rows[month]:,} rows landed", severity=severity, numbers=numbers)
+    if table.is_label_source:
+        return Verdict(month, passed=False, summary="no rows landed", severity=severity, numbers=numbers)
+    delivered = any(rows.get(shift(month, -step)) for step in range(1, KNOWN_MONTHS + 1))
+    words = "no rows landed" if delivered else f"this source has delivered no {table.name} so far"
+    summary = f"{words}; features from it are null"
+    return Verdict(month, passed=not delivered, summary=summary, severity=severity, numbers=numbers)
 
 
 def _volume(table: LandingTable) -> Evaluate:

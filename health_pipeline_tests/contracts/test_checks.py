@@ -109,8 +109,17 @@ def test_checks_of_an_empty_warehouse_say_that_nothing_landed(settings):
     assert {verdict.severity for key, verdict in found.items() if "bronze.admissions source_present" in key} == {
         "ERROR"
     }
-    assert {verdict.severity for key, verdict in found.items() if "bronze.claims source_present" in key} == {"WARN"}
+    assert {key.split()[0] for key in found} == {"bronze.admissions"}, (
+        "what a source never delivers is told, not warned of"
+    )
     assert {key.split()[1] for key in found} == {"source_present"}
+
+
+def test_a_source_without_claims_says_so_and_passes(settings):
+    whole = verdicts(Warehouse.from_settings(settings), settings)
+    found = whole["bronze.claims", "source_present", MONTHS.first]
+    assert found.passed
+    assert "delivered no claims so far" in found.summary
 
 
 def test_names_are_unique_and_only_lost_rows_and_labels_block():
@@ -127,7 +136,7 @@ def test_a_missing_month_of_a_feature_table_warns(warehouse, settings):
     load(warehouse, settings, MONTHS, ["claims"])
     verdict = failures(warehouse, settings, "source_present")["bronze.claims source_present 2023-03"]
     assert verdict.severity == "WARN"
-    assert "features from this source are null" in verdict.summary
+    assert "features from it are null" in verdict.summary
 
 
 @pytest.mark.parametrize("rows", [3, 100])

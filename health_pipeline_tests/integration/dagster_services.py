@@ -94,7 +94,7 @@ def services(home: Path, environment: dict[str, str]) -> Iterator[Services]:
             _wait_until_ready(running, process, home / "services.log")
             yield running
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:
