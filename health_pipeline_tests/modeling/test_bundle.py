@@ -166,8 +166,12 @@ def test_scoring_needs_neither_training_libraries_nor_pandas(bundle, tmp_path):
     bundle.save(tmp_path / "one")
     code = (
         "import sys\n"
-        "for name in ('sklearn', 'pandas', 'mlflow', 'xgboost', 'optuna', 'scipy', 'duckdb', 'onnx'):\n"
-        "    sys.modules[name] = None\n"
+        "heavy = {'sklearn', 'pandas', 'mlflow', 'xgboost', 'optuna', 'scipy', 'duckdb', 'onnx'}\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in heavy:\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
         "import pyarrow as pa\n"
         "from health_pipeline.modeling.bundle import load_bundle\n"
         f"p = load_bundle({str(tmp_path / 'one')!r}).probabilities(pa.table({{'age_years': [50.0]}}))\n"
