@@ -69,3 +69,9 @@ class DeploymentError(PipelineError):
     """A release could not be shipped; the former release keeps serving."""
 
     exit_code = 6
+
+
+class BackupError(PipelineError):
+    """An archive cannot be written or restored; the home is as it was."""
+
+    exit_code = 7

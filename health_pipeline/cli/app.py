@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from health_pipeline import __version__
-from health_pipeline.cli import quarantine
+from health_pipeline.cli import backup, quarantine
 from health_pipeline.cli.options import FromOption, ToOption, asked_months, logged_settings, quiet_settings
 from health_pipeline.errors import PipelineError
 
@@ -24,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(quarantine.app, name="quarantine")
+app.command()(backup.backup)
+app.command()(backup.restore)
 console = Console(stderr=True)
 
 

@@ -1,0 +1,94 @@
+"""Which files make up a home, and how each of them is copied while others may use it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+from health_pipeline.privacy.pseudonym import KEY_FILE
+
+if TYPE_CHECKING:
+    from health_pipeline.settings import Settings
+
+Kind = Literal["file", "sqlite"]
+
+SECRETS = (KEY_FILE, "serving/token")
+"""Files that stay out of an archive unless they are asked for."""
+LANDING = "landing"
+_SCRATCH = ("spill", "builds", "logs/pipeline.jsonl")
+_SCRATCH_SUFFIXES = (".lock", ".partial", "-wal", "-shm", "-journal")
+_SQLITE = b"SQLite format 3\x00"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file of the home.
+
+    Attributes:
+        path: relative to the home, with ``/``.
+        source: where it is.
+        kind: ``sqlite`` files are copied by SQLite, which sees unfinished transactions.
+    """
+
+    path: str
+    source: Path
+    kind: Kind
+
+
+def find_files(
+    settings: Settings, instance_folder: Path, *, with_keys: bool, with_landing: bool
+) -> tuple[list[Found], list[str]]:
+    """Files to copy, in a fixed order, and what is left out with its reason.
+
+    Args:
+        settings: name the home.
+        instance_folder: Dagster's folder, wherever it lies; it becomes ``dagster/`` of the archive.
+        with_keys: take the pseudonym key and the API token too.
+        with_landing: take the landing zone too, where it lies in the home.
+    """
+    home, warehouse = settings.home.resolve(), settings.warehouse_path.name
+    found: list[Found] = []
+    left_out: list[str] = []
+    for path, source in [*_walk(home, ""), *_walk_instance(home, instance_folder.resolve())]:
+        if _is_scratch(path) or path.split("/")[0].startswith(warehouse):
+            continue
+        if source.is_symlink() or not source.is_file():
+            left_out.append(f"{path}: a link or no plain file")
+        elif path in SECRETS and not with_keys:
+            left_out.append(f"{path}: a secret; keep it apart, or --with-keys")
+        elif path.startswith(f"{LANDING}/") and not with_landing:
+            continue
+        else:
+            found.append(Found(path, source, "sqlite" if _is_sqlite(source) else "file"))
+    if not with_landing:
+        left_out.append(f"{settings.landing_uri}: the landing zone; --with-landing where it lies in the home")
+    if settings.mlflow.tracking_uri is not None:
+        left_out.append("MLflow: its server has a backup of its own")
+    return sorted(found, key=lambda each: each.path), left_out
+
+
+def _walk_instance(home: Path, instance_folder: Path) -> Iterator[tuple[str, Path]]:
+    if instance_folder != home / "dagster":
+        yield from _walk(instance_folder, "dagster/")
+
+
+def _walk(root: Path, prefix: str) -> Iterator[tuple[str, Path]]:
+    for folder, folders, names in os.walk(root):
+        linked = [name for name in folders if (Path(folder) / name).is_symlink()]
+        for name in [*names, *linked]:
+            source = Path(folder) / name
+            yield prefix + source.relative_to(root).as_posix(), source
+
+
+def _is_scratch(path: str) -> bool:
+    parts = PurePosixPath(path)
+    inside = any(path == each or path.startswith((f"{each}/", f"{each}.")) for each in _SCRATCH)
+    return inside or parts.name.endswith(_SCRATCH_SUFFIXES)
+
+
+def _is_sqlite(source: Path) -> bool:
+    with source.open("rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE

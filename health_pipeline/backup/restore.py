@@ -1,0 +1,208 @@
+"""A home from an archive: checked, unpacked beside the home, then put in its place by one rename."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import sqlite3
+import tarfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from health_pipeline.backup.contents import LANDING, SECRETS
+from health_pipeline.backup.manifest import MANIFEST, Manifest, Member, decode
+from health_pipeline.errors import BackupError
+from health_pipeline.warehouse.lock import TicketLock
+
+if TYPE_CHECKING:
+    from health_pipeline.clock import Clock
+    from health_pipeline.settings import Settings
+
+_CHUNK = 1 << 20
+_PLACES = ("artifact_location", "artifact_uri", "source", "storage_location")
+"""Columns of MLflow that hold addresses of files."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was restored.
+
+    Attributes:
+        manifest: of the archive.
+        former: where the former home lies now, if there was one.
+        carried: what the archive does not hold and was taken over from the former home.
+    """
+
+    manifest: Manifest
+    former: Path | None
+    carried: tuple[str, ...]
+
+
+def verify_backup(archive: Path) -> Manifest:
+    """Read an archive to its end and compare every file with its digest.
+
+    Raises:
+        BackupError: it is not whole, was changed, or is no archive of a home.
+    """
+    with _opened(archive) as tar:
+        manifest = _manifest(tar, archive)
+        _read_all(tar, manifest, archive, None)
+    return manifest
+
+
+def restore_backup(settings: Settings, archive: Path, *, clock: Clock, replace: bool = False) -> Restored:
+    """Put the home of an archive in the place of the settings' home.
+
+    The archive is verified to its end first. It is then unpacked beside the home and takes its place by a rename; the
+    former home is kept under another name. A kill at any moment leaves the former home, or the restored one.
+
+    Args:
+        settings: name the home.
+        archive: written by :func:`create_backup`.
+        clock: names the former home.
+        replace: put a home that holds something aside; otherwise it is refused.
+
+    Raises:
+        BackupError: the archive is not whole, the home is not empty or in use, or the backend is another.
+    """
+    home = settings.home.resolve()
+    manifest = verify_backup(archive)
+    if manifest.backend != settings.warehouse.backend:
+        raise BackupError(
+            f"the archive holds a warehouse of the backend {manifest.backend}",
+            where="HEALTH_PIPELINE_WAREHOUSE__BACKEND",
+            remedy=f"set it to {manifest.backend}",
+        )
+    occupied = home.is_dir() and any(home.iterdir())
+    if occupied and not replace:
+        raise BackupError(
+            "the home is not empty", where=str(home), remedy="--replace puts it aside, or set HEALTH_PIPELINE_HOME"
+        )
+    _refuse_in_use(settings, home)
+    staging = home.with_name(f".{home.name}.restoring")
+    shutil.rmtree(staging, ignore_errors=True)
+    with _opened(archive) as tar:
+        _read_all(tar, manifest, archive, staging)
+    _relocate_models(staging / "mlflow.db", Path(manifest.home), home)
+    former = home.with_name(f"{home.name}.before-{clock():%Y%m%dT%H%M%S}") if occupied else None
+    try:
+        if former is not None:
+            home.rename(former)
+        staging.rename(home)
+    except OSError as error:
+        raise BackupError(
+            f"the home cannot be exchanged: {error.strerror}",
+            where=str(home),
+            remedy="a mounted folder cannot be renamed: let the home be a folder inside of it",
+        ) from error
+    return Restored(manifest, former, tuple(_carry(former, home)) if former is not None else ())
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+    try:
+        with tarfile.open(archive, "r:") as tar:
+            yield tar
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise BackupError(
+            f"the archive cannot be read: {error}", where=str(archive), remedy="take another archive"
+        ) from error
+
+
+def _manifest(tar: tarfile.TarFile, archive: Path) -> Manifest:
+    names = tar.getnames()
+    file = tar.extractfile(MANIFEST) if MANIFEST in names else None
+    if file is None:
+        raise BackupError("the archive was cut off, or is none of ours", where=str(archive), remedy="take another")
+    manifest = decode(file.read(), str(archive))
+    if sorted(names) != sorted([MANIFEST, *(f"home/{member.path}" for member in manifest.members)]):
+        raise BackupError(
+            "the archive holds other files than its manifest says", where=str(archive), remedy="do not trust it"
+        )
+    return manifest
+
+
+def _read_all(tar: tarfile.TarFile, manifest: Manifest, archive: Path, into: Path | None) -> None:
+    """Compare every file with its digest; write it below a folder where one is given."""
+    for member in manifest.members:
+        digest = hashlib.sha256()
+        with _sink(into, member) as sink:
+            for piece in _pieces(tar, member):
+                digest.update(piece)
+                if sink is not None:
+                    sink.write(piece)
+        if digest.hexdigest() != member.sha256:
+            raise BackupError(
+                f"{member.path} is not what the manifest says", where=str(archive), remedy="take another archive"
+            )
+
+
+@contextmanager
+def _sink(into: Path | None, member: Member) -> Iterator[IO[bytes] | None]:
+    if into is None:
+        yield None
+        return
+    path = into / member.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    path.chmod(member.mode & 0o777)
+
+
+def _pieces(tar: tarfile.TarFile, member: Member) -> Iterator[bytes]:
+    file: IO[bytes] | None = tar.extractfile(f"home/{member.path}")
+    if file is None:
+        raise tarfile.TarError(f"{member.path} is no plain file")
+    with file:
+        while piece := file.read(_CHUNK):
+            yield piece
+
+
+def _refuse_in_use(settings: Settings, home: Path) -> None:
+    queue = home / f"{settings.warehouse_path.name}.queue"
+    users = [str(each) for each in TicketLock(queue).queue()] if queue.is_dir() else []
+    for lock in home.glob("serving/*/supervisor.lock"):
+        with lock.open("r+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                users.append(f"the API of {lock.parent.name}")
+    if users:
+        raise BackupError(
+            f"the home is in use by {users[0]}", where=str(home), remedy="stop UI, daemon, runs and API first"
+        )
+
+
+def _relocate_models(database: Path, before: Path, after: Path) -> None:
+    """MLflow keeps absolute addresses of its files: they follow the home."""
+    if before == after or not database.exists():
+        return
+    with closing(sqlite3.connect(database)) as connection, connection:
+        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in tables:
+            columns = [row[1] for row in connection.execute(f'PRAGMA table_info("{table}")') if row[1] in _PLACES]
+            for column in columns:
+                # Names come from MLflow's schema; values are parameters.
+                old, new = f"{before.as_uri()}/", f"{after.as_uri()}/"
+                connection.execute(
+                    f'UPDATE "{table}" SET "{column}" = ? || substr("{column}", ?) '
+                    f'WHERE substr("{column}", 1, ?) = ?',
+                    (new, len(old) + 1, len(old), old),
+                )
+
+
+def _carry(former: Path, home: Path) -> Iterator[str]:
+    """What archives leave out comes along from the former home, on the same disk, by renames."""
+    for name in (LANDING, *SECRETS):
+        source, target = former / name, home / name
+        if source.exists() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(target)
+            yield name

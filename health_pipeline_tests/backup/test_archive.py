@@ -1,0 +1,256 @@
+"""Backup, destroy, restore on small homes made by hand."""
+
+import datetime as dt
+import io
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import tarfile
+import time
+
+import pytest
+
+from health_pipeline.backup import create_backup, restore_backup, verify_backup
+from health_pipeline.backup.manifest import MANIFEST
+from health_pipeline.clock import frozen_clock
+from health_pipeline.errors import BackupError
+from health_pipeline.months import MonthRange
+from health_pipeline.settings import load_settings
+from health_pipeline.warehouse import Column, Query, Table, Warehouse
+
+CLOCK = frozen_clock(dt.datetime(2024, 5, 6, 7, 8, 9, tzinfo=dt.UTC))
+ROWS = Table("gold", "rows", (Column("month", "DATE", nullable=False), Column("n", "BIGINT")), ("n",))
+MONTHS = MonthRange.of("2022-01", "2022-02")
+QUERY = Query("SELECT m::DATE AS month, n FROM (VALUES ('2022-01-01'), ('2022-02-01')) t(m), range(1000) r(n)")
+
+
+def write(path, content, mode=0o644):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(mode)
+
+
+def sqlite(path, *statements):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        for statement in statements:
+            connection.execute(statement)
+    return connection
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    settings = load_settings(home=tmp_path / "home", start_month="2022-01", end_month="2022-02")
+    home = settings.home
+    Warehouse.from_settings(settings).replace(ROWS, MONTHS, QUERY)
+    write(home / "models" / "2022-01" / "model.onnx", b"weights" * 1000)
+    write(home / "deployment" / "history.ndjson", b"{}\n")
+    write(home / "pseudonym.key", b"0" * 64, 0o600)
+    write(home / "serving" / "token", b"a token of the API", 0o600)
+    write(home / "landing" / "admissions" / "2022-01.csv", b"a,b\n")
+    write(home / "spill" / "left.tmp", b"scratch")
+    sqlite(
+        home / "mlflow.db",
+        "CREATE TABLE model_versions (version INTEGER, source TEXT)",
+        f"INSERT INTO model_versions VALUES (1, '{(home / 'models').as_uri()}/2022-01')",
+        "INSERT INTO model_versions VALUES (2, 's3://elsewhere/model')",
+    ).close()
+    sqlite(home / "dagster" / "storage" / "runs.db", "CREATE TABLE runs (id INTEGER)").close()
+    return settings
+
+
+def take(settings, target, **options):
+    return create_backup(settings, target, instance_folder=settings.home / "dagster", clock=CLOCK, **options)
+
+
+def contents(home):
+    return {
+        path.relative_to(home).as_posix(): path.read_bytes()
+        for path in home.rglob("*")
+        if path.is_file() and "queue" not in path.as_posix() and "warehouse" not in path.name
+    }
+
+
+def hashes(settings):
+    return [report.content_hash for report in Warehouse.from_settings(settings).reports(ROWS, MONTHS)]
+
+
+def test_a_destroyed_home_comes_back(settings, tmp_path):
+    before, tables = contents(settings.home), hashes(settings)
+    manifest = take(settings, tmp_path / "home.tar", with_keys=True, with_landing=True)
+    assert manifest.created_at == CLOCK()
+    shutil.rmtree(settings.home)
+    restored = restore_backup(settings, tmp_path / "home.tar", clock=CLOCK)
+    assert restored.former is None
+    assert hashes(settings) == tables
+    after = contents(settings.home)
+    databases = {"mlflow.db", "dagster/storage/runs.db"}
+    assert {path: content for path, content in before.items() if path not in databases | {"spill/left.tmp"}} == {
+        path: content for path, content in after.items() if path not in databases
+    }
+    assert databases <= set(after)
+    assert (settings.home / "pseudonym.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_keys_landing_and_scratch_stay_out_unless_asked_for(settings, tmp_path):
+    manifest = take(settings, tmp_path / "home.tar")
+    assert {member.path for member in manifest.members} == {
+        "warehouse.duckdb",
+        "dagster/storage/runs.db",
+        "deployment/history.ndjson",
+        "mlflow.db",
+        "models/2022-01/model.onnx",
+    }
+    told = " ".join(manifest.left_out)
+    assert "pseudonym.key" in told
+    assert "serving/token" in told
+    assert "landing" in told
+    assert b"a token of the API" not in (tmp_path / "home.tar").read_bytes()
+    assert (tmp_path / "home.tar").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir() if "home.tar" in path.name] == ["home.tar"]
+
+
+def test_a_database_in_use_is_copied_with_what_was_committed(settings, tmp_path):
+    connection = sqlite3.connect(settings.home / "dagster" / "storage" / "runs.db", isolation_level=None)
+    connection.execute("INSERT INTO runs VALUES (1)")  # in the write-ahead log
+    connection.execute("BEGIN")
+    connection.execute("INSERT INTO runs VALUES (2)")  # not committed
+    take(settings, tmp_path / "home.tar")
+    connection.rollback()
+    connection.close()
+    elsewhere = load_settings(home=tmp_path / "other")
+    restore_backup(elsewhere, tmp_path / "home.tar", clock=CLOCK)
+    with sqlite3.connect(tmp_path / "other" / "dagster" / "storage" / "runs.db") as copy:
+        assert copy.execute("SELECT id FROM runs").fetchall() == [(1,)]
+    copy.close()
+
+
+def test_a_folder_of_dagster_outside_of_the_home_is_taken_too(settings, tmp_path):
+    shutil.move(settings.home / "dagster", tmp_path / "instance")
+    manifest = create_backup(settings, tmp_path / "home.tar", instance_folder=tmp_path / "instance", clock=CLOCK)
+    assert "dagster/storage/runs.db" in {member.path for member in manifest.members}
+
+
+def test_addresses_of_models_follow_a_home_that_moves(settings, tmp_path):
+    take(settings, tmp_path / "home.tar")
+    elsewhere = load_settings(home=tmp_path / "other")
+    restore_backup(elsewhere, tmp_path / "home.tar", clock=CLOCK)
+    with sqlite3.connect(tmp_path / "other" / "mlflow.db") as copy:
+        found = copy.execute("SELECT source FROM model_versions ORDER BY version").fetchall()
+    copy.close()
+    assert found == [(f"{(tmp_path / 'other').as_uri()}/models/2022-01",), ("s3://elsewhere/model",)]
+    assert hashes(elsewhere) == hashes(settings)
+
+
+def test_a_home_that_holds_something_is_refused_and_put_aside_on_request(settings, tmp_path):
+    take(settings, tmp_path / "home.tar")
+    write(settings.home / "later.txt", b"made after the backup")
+    with pytest.raises(BackupError, match="not empty"):
+        restore_backup(settings, tmp_path / "home.tar", clock=CLOCK)
+    assert (settings.home / "later.txt").exists()
+    restored = restore_backup(settings, tmp_path / "home.tar", clock=CLOCK, replace=True)
+    assert restored.former == tmp_path / "home.before-20240506T070809"
+    assert (restored.former / "later.txt").exists()
+    assert not (settings.home / "later.txt").exists()
+    assert restored.carried == ("landing", "pseudonym.key", "serving/token")
+    assert (settings.home / "pseudonym.key").read_bytes() == b"0" * 64
+    assert (settings.home / "landing" / "admissions" / "2022-01.csv").exists()
+
+
+def change(archive, path):
+    """The same archive with one byte of a file changed."""
+    with tarfile.open(archive) as tar:
+        members = [(member, tar.extractfile(member).read()) for member in tar.getmembers()]
+    with tarfile.open(archive, "w") as tar:
+        for member, content in members:
+            flipped = bytes([content[0] ^ 1]) + content[1:] if member.name == path else content
+            tar.addfile(member, io.BytesIO(flipped))
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "foreign", "added", "absent"])
+def test_a_damaged_archive_changes_nothing(settings, tmp_path, damage):
+    archive = tmp_path / "home.tar"
+    take(settings, archive)
+    if damage == "changed":
+        change(archive, "home/models/2022-01/model.onnx")
+    elif damage == "cut":
+        os.truncate(archive, archive.stat().st_size // 2)
+    elif damage == "foreign":
+        archive.write_bytes(b"PK" * 5000)
+    elif damage == "added":
+        with tarfile.open(archive, "a") as tar:
+            tar.addfile(tarfile.TarInfo("home/more.txt"), io.BytesIO(b""))
+    else:
+        archive.unlink()
+    before = contents(settings.home)
+    with pytest.raises(BackupError):
+        verify_backup(archive)
+    with pytest.raises(BackupError):
+        restore_backup(settings, archive, clock=CLOCK, replace=True)
+    assert contents(settings.home) == before
+
+
+@pytest.mark.parametrize("path", ["../outside.txt", "/outside.txt", "models/../../outside.txt"])
+def test_an_archive_cannot_write_outside_of_the_home(settings, tmp_path, path):
+    archive = tmp_path / "home.tar"
+    take(settings, archive)
+    with tarfile.open(archive) as tar:
+        content = tar.extractfile(MANIFEST).read().replace(b"models/2022-01/model.onnx", path.encode())
+    with tarfile.open(archive, "w") as tar:
+        about = tarfile.TarInfo(MANIFEST)
+        about.size = len(content)
+        tar.addfile(about, io.BytesIO(content))
+    with pytest.raises(BackupError, match="outside the home"):
+        restore_backup(load_settings(home=tmp_path / "other"), archive, clock=CLOCK)
+
+
+def test_what_cannot_be_saved_is_refused(settings, tmp_path):
+    with pytest.raises(BackupError, match="in the home"):
+        take(settings, settings.home / "home.tar")
+    write(tmp_path / "taken.tar", b"precious")
+    with pytest.raises(BackupError, match="exists"):
+        take(settings, tmp_path / "taken.tar")
+    assert (tmp_path / "taken.tar").read_bytes() == b"precious"
+    with pytest.raises(BackupError, match="nothing to save"):
+        take(load_settings(home=tmp_path / "no home"), tmp_path / "none.tar")
+    with pytest.raises(BackupError, match="DuckLake"):
+        take(load_settings(home=settings.home, warehouse={"backend": "ducklake"}), tmp_path / "lake.tar")
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_home_in_use_and_another_backend_are_refused(settings, tmp_path):
+    take(settings, tmp_path / "home.tar")
+    with Warehouse.from_settings(settings).read("a run"), pytest.raises(BackupError, match="in use by read 'a run'"):
+        restore_backup(settings, tmp_path / "home.tar", clock=CLOCK, replace=True)
+    encrypted = load_settings(home=tmp_path / "other", warehouse={"backend": "encrypted", "encryption_key": "k" * 20})
+    with pytest.raises(BackupError, match="backend duckdb"):
+        restore_backup(encrypted, tmp_path / "home.tar", clock=CLOCK)
+
+
+def _restore(settings, archive):
+    restore_backup(settings, archive, clock=CLOCK, replace=True)
+
+
+def test_a_kill_at_any_moment_leaves_one_whole_home(settings, tmp_path):
+    archive, tables = tmp_path / "home.tar", hashes(settings)
+    write(settings.home / "models" / "large.bin", os.urandom(30_000_000))
+    take(settings, archive)
+    (settings.home / "models" / "large.bin").unlink()
+    for milliseconds in (5, 30, 60, 90, 120):
+        process = multiprocessing.get_context("fork").Process(target=_restore, args=(settings, archive))
+        process.start()
+        time.sleep(milliseconds / 1000)
+        process.kill()
+        process.join()
+        homes = [settings.home, *tmp_path.glob("home.before-*")]
+        assert any((each / "warehouse.duckdb").exists() for each in homes)
+        if settings.home.exists():
+            assert hashes(settings) == tables
+        for each in tmp_path.glob("home.before-*"):
+            shutil.rmtree(each)
+    restore_backup(settings, archive, clock=CLOCK, replace=True)
+    assert (settings.home / "models" / "large.bin").stat().st_size == 30_000_000
+    assert hashes(settings) == tables
