@@ -5,8 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements.lock
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate
 
-.PHONY: reference help install demo up test test-slow bench lint format types docs check clean lock
+.PHONY: reference help install demo up test test-slow bench lint format types docs check clean lock upgrade matrix
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,6 +20,8 @@ $(VENV)/.installed: $(LOCK) pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing pinned packages into $(VENV) (a few minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(LOCK)
+	@# The stock IO manager, beside which the tests put ours; its own bound (pandas < 3) is why it comes without dependencies.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps dagster-duckdb-pandas==0.29.27
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
@@ -59,8 +62,16 @@ docs: install reference ## build the documentation site into site/, strictly
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	$(BIN)/python -m mkdocs build --strict --quiet
 
-lock: install ## propose new pins (needs uv in the environment)
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --extra dev pyproject.toml -o $(LOCK)
+lock: install ## write the pins anew from what pyproject.toml allows (needs uv in the environment)
+	$(COMPILE) --extra dev --extra ducklake pyproject.toml -o $(LOCK)
+	$(COMPILE) -c $(LOCK) --extra aws --extra ducklake --extra kubernetes --extra postgres pyproject.toml -o deploy/requirements.lock
+	$(COMPILE) --no-emit-package scipy -c $(LOCK) health_pipeline/serving/requirements.in -o health_pipeline/serving/requirements.txt
+
+upgrade: install ## propose the newest pins that the bounds allow, install them beside the present ones, run the suite
+	.ci/upgrade
+
+matrix: ## the suite on every Python from 3.11 to 3.13 that is here
+	.ci/matrix
 
 clean: ## remove the environment and caches, keep data
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
