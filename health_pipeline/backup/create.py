@@ -146,7 +146,7 @@ class _Writer:
             entry.size, entry.mode, entry.mtime = state.st_size, stat.S_IMODE(state.st_mode), int(state.st_mtime)
             reader = _Hashing(file, state.st_size)
             try:
-                self._archive.addfile(entry, reader)  # type: ignore[arg-type]
+                self._archive.addfile(entry, reader)
             except OSError as error:
                 raise BackupError(
                     f"a file became shorter while it was copied: {error}", where=path, remedy="take the backup again"

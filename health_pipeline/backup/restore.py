@@ -192,8 +192,7 @@ def _relocate_models(database: Path, before: Path, after: Path) -> None:
                 # Names come from MLflow's schema; values are parameters.
                 old, new = f"{before.as_uri()}/", f"{after.as_uri()}/"
                 connection.execute(
-                    f'UPDATE "{table}" SET "{column}" = ? || substr("{column}", ?) '
-                    f'WHERE substr("{column}", 1, ?) = ?',
+                    f'UPDATE "{table}" SET "{column}" = ? || substr("{column}", ?) WHERE substr("{column}", 1, ?) = ?',
                     (new, len(old) + 1, len(old), old),
                 )
 

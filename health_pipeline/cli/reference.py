@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import typer.main
-from typer.core import TyperArgument, TyperCommand, TyperGroup
+from typer.core import TyperArgument, TyperGroup
 
 from health_pipeline.reference import GENERATED, settings_page, table
 
@@ -36,14 +36,14 @@ def write_reference(folder: Path) -> list[Path]:
     return changed
 
 
-def commands() -> Iterator[tuple[str, TyperCommand]]:
+def commands() -> Iterator[tuple[str, Any]]:
     """Every command that help shows, with its full name such as ``quarantine list``."""
     from health_pipeline.cli.app import app
 
     yield from _walk(typer.main.get_command(app), "")
 
 
-def _walk(command: TyperCommand | TyperGroup, name: str) -> Iterator[tuple[str, TyperCommand]]:
+def _walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
     if isinstance(command, TyperGroup):
         for each in sorted(command.commands):
             if not command.commands[each].hidden:

@@ -9,6 +9,7 @@ import sqlite3
 import tarfile
 import time
 
+import duckdb
 import pytest
 
 from health_pipeline.backup import create_backup, restore_backup, verify_backup
@@ -228,6 +229,18 @@ def test_a_home_in_use_and_another_backend_are_refused(settings, tmp_path):
     encrypted = load_settings(home=tmp_path / "other", warehouse={"backend": "encrypted", "encryption_key": "k" * 20})
     with pytest.raises(BackupError, match="backend duckdb"):
         restore_backup(encrypted, tmp_path / "home.tar", clock=CLOCK)
+
+
+def test_an_encrypted_warehouse_stays_encrypted_in_the_archive(tmp_path):
+    settings = load_settings(home=tmp_path / "home", warehouse={"backend": "encrypted", "encryption_key": "k" * 20})
+    Warehouse.from_settings(settings).replace(ROWS, MONTHS, QUERY)
+    stored = hashes(settings)
+    take(settings, tmp_path / "home.tar")
+    shutil.rmtree(settings.home)
+    restore_backup(settings, tmp_path / "home.tar", clock=CLOCK)
+    assert hashes(settings) == stored
+    with pytest.raises(duckdb.Error), duckdb.connect(settings.warehouse_path):
+        pass
 
 
 def _restore(settings, archive):

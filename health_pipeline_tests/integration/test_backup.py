@@ -1,4 +1,4 @@
-"""A real home: backup, destroy, restore elsewhere; tables, champion, registry and the records of the UI are the same."""
+"""A real home: backup, destroy, restore elsewhere; tables, champion, registry and UI history are the same."""
 
 import datetime as dt
 import shutil
