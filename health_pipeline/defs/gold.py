@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from health_pipeline import cohort, features
+from health_pipeline.cohort.definition import load_definition
 from health_pipeline.contracts import SILVER
 from health_pipeline.defs.monthly import Input, monthly_asset
 from health_pipeline.defs.partitions import HISTORY_MONTHS, Partitions
@@ -22,6 +23,7 @@ def build(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefinitio
             "events": Input(SILVER["clinical_events"], before=back, after=after),
         }
 
+    cohort_version = load_definition(settings.cohort.definition).cohort_version
     feature_inputs = {
         "admissions": Input(SILVER["admissions"], before=features.LOOKBACK_MONTHS),
         "patients": Input(SILVER["patients"], before=HISTORY_MONTHS),
@@ -43,6 +45,7 @@ def build(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefinitio
             inputs=cohort_inputs(after=1),
             partitions=partitions.labels,
             kinds={"duckdb", "gold"},
+            code_version=cohort_version,
         ),
         monthly_asset(
             cohort.ATTRITION,
@@ -50,5 +53,6 @@ def build(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefinitio
             inputs=cohort_inputs(after=0),
             partitions=partitions.extracts,
             kinds={"duckdb", "gold"},
+            code_version=cohort_version,
         ),
     ]
