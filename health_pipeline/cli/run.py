@@ -15,6 +15,8 @@ from health_pipeline.defs.runner import PlannedRun, RunOutcome, execute, plan_ru
 from health_pipeline.months import MonthRange
 from health_pipeline.settings import Settings
 
+LONGEST_ERROR = 1200
+
 
 def run_months(settings: Settings, months: MonthRange, select: str | None, console: Console) -> bool:
     """Run what is selected for the months; returns whether all went well."""
@@ -56,7 +58,8 @@ class _Advance:
 def _explain(outcome: RunOutcome, console: Console) -> None:
     console.print(f"[bold red]failed[/] {outcome.planned.months} (run {outcome.run_id})", highlight=False)
     for error in outcome.errors:
-        console.print(f"  {error}", highlight=False, markup=False)
+        shown = error if len(error) <= LONGEST_ERROR else f"{error[:LONGEST_ERROR]} ... (all of it in the UI)"
+        console.print(f"  {shown}", highlight=False, markup=False)
     _warn(outcome, console)
     console.print(
         "What was stored before is untouched. Mend the cause and run the same command again.", highlight=False

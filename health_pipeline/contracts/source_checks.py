@@ -80,8 +80,12 @@ def _present_verdict(month: Month, table: LandingTable, rows: dict[Month, int]) 
     numbers = {"rows": rows.get(month, 0)}
     if rows.get(month):
         return Verdict(month, passed=True, summary=f"{rows[month]:,} rows landed", severity=severity, numbers=numbers)
-    if table.is_label_source:
+    if table.is_label_source and not any(rows.values()):
         return Verdict(month, passed=False, summary="no rows landed", severity=severity, numbers=numbers)
+    if table.is_label_source:
+        # A missing file, or an empty one that does not say so, never gets past the reader.
+        words = "the source declares a month without discharges; the month before gets no labels"
+        return Verdict(month, passed=False, summary=words, severity="WARN", numbers=numbers)
     delivered = any(rows.get(shift(month, -step)) for step in range(1, KNOWN_MONTHS + 1))
     words = "no rows landed" if delivered else f"this source has delivered no {table.name} so far"
     summary = f"{words}; features from it are null"

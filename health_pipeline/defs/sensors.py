@@ -5,7 +5,7 @@ Belongs here: the triggers. Does not belong here: rules (``due``), texts (``noti
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import dagster as dg
 from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
@@ -43,7 +43,10 @@ def build_sensors(settings: Settings, partitions: Partitions, clock: Clock) -> l
 
 
 def build_schedule(settings: Settings) -> dg.ScheduleDefinition:
-    """Monthly look at what is due, for homes whose sensors are off."""
+    """The monthly improvement, for homes whose file sensor is off.
+
+    A schedule's job has one partitions definition, so it asks for improvements only; extracts come with their files.
+    """
 
     @dg.schedule(
         name="monthly_improvement",
@@ -51,22 +54,24 @@ def build_schedule(settings: Settings) -> dg.ScheduleDefinition:
         job_name=IMPLICIT_ASSET_JOB_NAME,
         cron_schedule="0 5 2 * *",
         default_status=dg.DefaultScheduleStatus.RUNNING if settings.automation else dg.DefaultScheduleStatus.STOPPED,
-        description="On the second of each month: ask for every stage that is due.",
+        description="On the second of each month: decide about the champion of the oldest month that has none yet.",
     )
     def monthly_improvement(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunRequest]:
-        return list(_due_requests(context, settings, "schedule"))
+        return list(_due_requests(context, settings, "schedule", {Stage.IMPROVEMENT}))
 
     return monthly_improvement
 
 
 def _due_requests(
-    context: dg.SensorEvaluationContext | dg.ScheduleEvaluationContext, settings: Settings, trigger: str
+    context: dg.SensorEvaluationContext | dg.ScheduleEvaluationContext,
+    settings: Settings,
+    trigger: str,
+    stages: Container[Stage] = frozenset(Stage),
 ) -> Iterator[dg.RunRequest]:
     now = time.time()
     graph = context.repository_def.asset_graph  # type: ignore[union-attr]
-    yield from requests(
-        due(read_state(context.instance, settings, now)), context.instance, graph, now=now, trigger=trigger
-    )
+    items = (item for item in due(read_state(context.instance, settings, now)) if item.stage in stages)
+    yield from requests(items, context.instance, graph, now=now, trigger=trigger)
 
 
 def _new_files(settings: Settings) -> dg.SensorDefinition:
