@@ -87,7 +87,8 @@ class ImageTool:
             with tempfile.TemporaryDirectory(prefix="image-") as scratch:
                 context = Path(scratch)
                 self._write_context(context, release)
-                build = [tool, "build", "--file", str(context / "Dockerfile"), "--tag", tag]
+                build = [tool, "build", "--file", str(context / "Dockerfile"), "--target", "release", "--tag", tag]
+                build += ["--build-arg", f"BASE={self._settings.base_image}"]
                 if tool != "docker":
                     build += ["--format", "docker"]  # OCI images lose HEALTHCHECK
                 for key, value in _labels(release).items():
@@ -100,7 +101,7 @@ class ImageTool:
 
     def _write_context(self, context: Path, release: Release) -> None:
         recipe = files("health_pipeline.deployment").joinpath("Dockerfile").read_text()
-        (context / "Dockerfile").write_text(recipe.replace("@BASE@", self._settings.base_image))
+        (context / "Dockerfile").write_text(recipe)
         source = Path(str(files("health_pipeline")))
         shutil.copytree(source, context / "health_pipeline", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(self._build_root / release.release_id, context / "release" / release.release_id)

@@ -78,6 +78,8 @@ def test_an_image_is_built_once_for_a_release(tool):
     assert first.digest == "sha256:" + "ab" * 32
     assert tool.release.release_id in first.reference
     (build,) = tool.calls("build")
+    assert build[build.index("--target") + 1] == "release"
+    assert build[build.index("--build-arg") + 1] == "BASE=python:3.11-slim"
     assert f"health-pipeline.model-id={tool.release.facts.model_id}" in build
     assert build[build.index("--format") + 1] == "docker"
 
@@ -148,5 +150,6 @@ def test_the_image_recipe_travels_with_the_package():
     from importlib.resources import files
 
     recipe = files("health_pipeline.deployment").joinpath("Dockerfile").read_text()
-    assert "@BASE@" in recipe
+    assert "ARG BASE=" in recipe
+    assert "FROM api AS release" in recipe
     assert "USER 10001" in recipe
