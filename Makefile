@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 LOCK := requirements.lock
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate
 
-.PHONY: reference help install demo up test test-slow bench lint format types docs check clean lock upgrade matrix
+.PHONY: reference mutation help install demo up test test-slow bench lint format types docs check clean lock upgrade matrix
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ test-slow: install ## long tests: crash, fuzz, differential, servers where they 
 bench: install ## benchmarks; prints ratios, writes benchmarks/results/*.json
 	$(BIN)/python -m benchmarks
 
+mutation: install ## mutants of the promotion rules (hours)
+	$(BIN)/python -m mutmut run
+
 lint: install ## style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -60,7 +63,7 @@ reference: install ## write docs/reference from the code
 
 docs: install reference ## build the documentation site into site/, strictly
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 lock: install ## write the pins anew from what pyproject.toml allows (needs uv in the environment)
 	$(COMPILE) --extra dev --extra ducklake pyproject.toml -o $(LOCK)

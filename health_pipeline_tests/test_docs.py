@@ -33,3 +33,33 @@ def test_every_proof_that_is_named_exists():
 def test_no_page_names_a_machine_path():
     for page in PAGES:
         assert not re.search(r"(?<![\w.~-])/(work|root|home)/", page.read_text()), page.name
+
+
+def test_every_page_stands_in_the_navigation_and_in_the_readme():
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    readme = (ROOT / "README.md").read_text()
+    for page in (ROOT / "docs").rglob("*.md"):
+        path = page.relative_to(ROOT / "docs").as_posix()
+        assert f"- {path}\n" in navigation, path
+        assert f"(docs/{path})" in readme or path == "index.md", path
+
+
+def test_every_check_that_a_runbook_names_exists():
+    known = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "reference" / "assets.md").read_text(), re.MULTILINE))
+    named = re.findall(
+        r"^\| ((?:`\w+`(?:, )?)+)(?: \(WARN\))? \|", (ROOT / "docs/operations/incidents.md").read_text(), re.MULTILINE
+    )
+    names = {name for cell in named for name in re.findall(r"`(\w+)`", cell)}
+    steps = {
+        "registered_model",
+        "api_image",
+        "api_tests",
+        "published_image",
+        "rollout",
+        "verification",
+        "health",
+        "promotion",
+    }
+    errors = {"LandingError", "SourceError", "LockTimeoutError", "WarehouseError", "ModelError", "SettingsError"}
+    assert len(names & known) > 25
+    assert names - steps - errors <= known

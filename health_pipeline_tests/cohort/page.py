@@ -17,7 +17,7 @@ INTRODUCTION = """# Cohort and outcome
 *This page is written from the rules and their tests: `python -m health_pipeline_tests.cohort.page`.*
 
 Which discharges a readmission is predicted for (**index admissions**), and what counts as coming back, is one TOML file:
-[`health_pipeline/cohort/definitions/cms_30_day.toml`](../health_pipeline/cohort/definitions/cms_30_day.toml), after the
+`health_pipeline/cohort/definitions/cms_30_day.toml`, after the
 CMS Hospital-Wide All-Cause Unplanned Readmission measure. Copy it, change it, give it a new `name` or `version`, and point
 the setting to it: `HEALTH_PIPELINE_COHORT__DEFINITION=/path/to/mine.toml`. A rule that cannot be read stops the run with
 one line that names it.
