@@ -61,13 +61,18 @@ def train_months(
         Rows of ``models.<family>``, one for each month; a month that cannot be trained has status ``skipped``.
     """
     _import_first()
-    trainer = _Trainer(family_named(family), warehouse, features, labels, months, settings)
-    parameters = trainer.parameters(_earlier_parameters(warehouse, previous, months), log)
-    plan = plan_threads(len(months), settings.training.threads)
+    from threadpoolctl import threadpool_limits
+
     rows = []
-    for month, outcome in zip(months, in_order(trainer.candidate(parameters, plan), months, plan), strict=True):
-        rows.append(trainer.record(month, outcome, parameters, clock))
-        log(f"{family} {month:%Y-%m}: {rows[-1].get('model_id') or rows[-1]['reason']}")
+    # Set for the whole process before any worker starts: a limit that each fit set for itself would be lifted by the
+    # first one to end, and a linear model would come out differently in its last digits.
+    with threadpool_limits(limits=1, user_api="blas"):
+        trainer = _Trainer(family_named(family), warehouse, features, labels, months, settings)
+        parameters = trainer.parameters(_earlier_parameters(warehouse, previous, months), log)
+        plan = plan_threads(len(months), settings.training.threads)
+        for month, outcome in zip(months, in_order(trainer.candidate(parameters, plan), months, plan), strict=True):
+            rows.append(trainer.record(month, outcome, parameters, clock))
+            log(f"{family} {month:%Y-%m}: {rows[-1].get('model_id') or rows[-1]['reason']}")
     return arrow_rows(model_table(family), rows)
 
 

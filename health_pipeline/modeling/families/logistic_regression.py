@@ -82,7 +82,7 @@ class PreparedLogisticRegression:
         scaled = (matrix - center.astype(np.float32)) / scale.astype(np.float32)
         solver = Solver(C=1 / parameters["strength"], max_iter=500, tol=1e-5)
         # One thread: sums in another order would give other last bits on another machine.
-        with threadpool_limits(limits=1):
+        with threadpool_limits(limits=1, user_api="blas"):
             solver.fit(scaled, self.training.y)
         coefficients = solver.coef_[0].astype(np.float64) / scale
         intercept = float(solver.intercept_[0] - coefficients @ center)
