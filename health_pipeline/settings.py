@@ -185,7 +185,13 @@ class MonitoringSettings(Section):
     rolling_months: tuple[PositiveCount, ...] = Field((1, 3, 6, 12), description="windows of realised performance")
     bootstrap_replicates: PositiveCount = Field(200, description="most patient-clustered replicates of an interval")
     calibration_months: PositiveCount = Field(6, description="matured months that recalibrate estimated performance")
-    png: bool = Field(True, description="export figures as PNG beside the dashboard")
+    png: Literal["latest", "all", "off"] = Field(
+        "latest", description="months of a run whose figures are exported as PNG beside the dashboard"
+    )
+    evidently: Literal["latest", "all", "off"] = Field(
+        "latest", description="months of a run that get Evidently's drift report beside the dashboard"
+    )
+    evidently_rows: PositiveCount = Field(2_000, description="most rows of either side in Evidently's report")
     performance_window: PositiveCount = Field(3, description="rolling window whose alarms raise the check to an error")
 
 

@@ -6,7 +6,7 @@ from health_pipeline import cohort, features
 from health_pipeline.defs.monthly import OWNERS, Input, asset_key, monthly_asset
 from health_pipeline.defs.partitions import Partitions, range_of, window
 from health_pipeline.modeling import PREDICTIONS
-from health_pipeline.monitoring import DRIFT, PERFORMANCE, draw_month, drift_months, performance_months
+from health_pipeline.monitoring import DRIFT, PERFORMANCE, draw_months, drift_months, performance_months
 from health_pipeline.months import month_key
 from health_pipeline.promotion import CHAMPION
 from health_pipeline.settings import Settings
@@ -31,7 +31,7 @@ def build(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefinitio
             "champion": Input(CHAMPION, before=reference),
         },
         partitions=partitions.models,
-        kinds={"duckdb", "evidently"},
+        kinds={"duckdb"},
     )
     performance = monthly_asset(
         PERFORMANCE,
@@ -59,14 +59,13 @@ def _visuals(settings: Settings, partitions: Partitions) -> dg.AssetsDefinition:
         partitions_def=partitions.models,
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name="monitoring",
-        kinds={"plotly"},
+        kinds={"plotly", "evidently"},
         owners=OWNERS,
         description="Figures and dashboard of each month, drawn from the monitoring tables.",
     )
     def visuals(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         warehouse = Warehouse.from_settings(settings)
-        for month in range_of(context):
-            files = draw_month(warehouse, month, settings)
+        for month, files in draw_months(warehouse, range_of(context), settings).items():
             context.add_asset_metadata(
                 {
                     "folder": dg.MetadataValue.path(str(settings.outputs / "visuals" / f"{month:%Y-%m}")),

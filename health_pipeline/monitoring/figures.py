@@ -23,13 +23,14 @@ CALIBRATION_MONTHS = 12
 _TENTHS = 10
 
 
-def draw_month(warehouse: Warehouse, month: Month, settings: Settings) -> list[Path]:
-    """Write the dashboard and its figures as PNG; earlier files of the month are replaced.
+def draw_month(warehouse: Warehouse, month: Month, settings: Settings, *, png: bool | None = None) -> list[Path]:
+    """Write the dashboard and its figures as PNG; earlier files of the month are replaced or, as stale, removed.
 
     Args:
         warehouse: monitoring tables, decisions, predictions and labels.
         month: newest month shown; later rows are not read.
-        settings: home, small numbers, whether PNGs are wanted.
+        settings: home, small numbers, whether PNGs are wanted at all.
+        png: whether this month gets PNGs; by the settings (any but ``off``) when None.
 
     Returns:
         The files, the dashboard first.
@@ -49,7 +50,9 @@ def draw_month(warehouse: Warehouse, month: Month, settings: Settings) -> list[P
         "Intervals are 95 %, patient-clustered bootstrap. Groups below the smallest published count are suppressed.",
     )
     written = [_write(folder / "dashboard.html", page)]
-    if settings.monitoring.png:
+    for stale in folder.glob("*.png"):
+        stale.unlink()
+    if settings.monitoring.png != "off" if png is None else png:
         for panel in panels:
             if panel.figure is not None:
                 target = folder / f"{panel.name}.png"

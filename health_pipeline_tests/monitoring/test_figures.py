@@ -68,17 +68,20 @@ def test_no_patient_is_in_the_figures(monitored: Hospital, drawn: list[Path]) ->
     assert not any(encounter in page or patient in page for encounter, patient in ids)
 
 
-def test_the_page_is_the_same_each_time(monitored: Hospital, drawn: list[Path]) -> None:
+def test_the_page_is_the_same_each_time_and_stale_pictures_go(monitored: Hospital, drawn: list[Path]) -> None:
     before = drawn[0].read_bytes()
-    quick = monitored.settings.monitoring.model_copy(update={"png": False})
+    stale = drawn[0].with_name("volume.png")
+    stale.write_bytes(b"older numbers")
+    quick = monitored.settings.monitoring.model_copy(update={"png": "off"})
     again = draw_month(monitored.warehouse, NOVEMBER, monitored.settings.model_copy(update={"monitoring": quick}))
     assert [path.name for path in again] == ["dashboard.html"]
     assert again[0].read_bytes() == before
+    assert not list(drawn[0].parent.glob("*.png"))
 
 
 def test_a_month_without_anything_still_has_a_page(tmp_path: Path) -> None:
     found = hospital(tmp_path, rows=20)
-    page = draw_month(found.warehouse, NOVEMBER, found.settings)[0].read_text("utf-8")
+    page = draw_month(found.warehouse, NOVEMBER, found.settings, png=False)[0].read_text("utf-8")
     assert "no data" in page
 
 
