@@ -5,6 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from health_pipeline.contracts import BRONZE, SILVER
+from health_pipeline.contracts.silver import silver_query
+from health_pipeline.settings import load_settings
+from health_pipeline.sources.landing import bronze_query
+from health_pipeline.warehouse import Slice, Warehouse
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ROWS = [f"S{n}" for n in range(1, 7)] + [f"A{n}" for n in range(1, 17)] + [f"B{n}" for n in range(1, 22)]
@@ -63,3 +69,17 @@ def test_every_check_that_a_runbook_names_exists():
     errors = {"LandingError", "SourceError", "LockTimeoutError", "WarehouseError", "ModelError", "SettingsError"}
     assert len(names & known) > 25
     assert names - steps - errors <= known
+
+
+def test_the_file_shown_in_the_quick_start_is_taken_as_it_stands(tmp_path):
+    text = (ROOT / "docs" / "quickstart.md").read_text()
+    shown = next(block for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL) if "encounter_id" in block)
+    file = tmp_path / "landing" / "admissions" / "2023-01.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text(shown)
+    settings = load_settings(home=tmp_path, start_month="2023-01", end_month="2023-01")
+    warehouse, months = Warehouse.from_settings(settings), settings.months
+    warehouse.replace(BRONZE["admissions"], months, bronze_query("admissions", months, settings))
+    bronze = Slice(BRONZE["admissions"], months)
+    warehouse.replace(SILVER["admissions"], months, silver_query("admissions", bronze, settings))
+    assert len(warehouse.fetch("FROM silver.admissions", "quick start")) == shown.count("\n") - 1

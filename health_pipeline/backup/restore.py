@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import stat
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -88,6 +89,7 @@ def restore_backup(settings: Settings, archive: Path, *, clock: Clock, replace: 
     shutil.rmtree(staging, ignore_errors=True)
     with _opened(archive) as tar:
         _read_all(tar, manifest, archive, staging)
+    staging.chmod(stat.S_IMODE(home.stat().st_mode) if home.is_dir() else 0o700)
     _relocate_models(staging / "mlflow.db", Path(manifest.home), home)
     former = home.with_name(f"{home.name}.before-{clock():%Y%m%dT%H%M%S}") if occupied else None
     try:

@@ -94,6 +94,7 @@ def test_a_destroyed_home_comes_back(settings, tmp_path):
     }
     assert databases <= set(after)
     assert (settings.home / "pseudonym.key").stat().st_mode & 0o777 == 0o600
+    assert settings.home.stat().st_mode & 0o777 == 0o700
 
 
 def test_keys_landing_and_scratch_stay_out_unless_asked_for(settings, tmp_path):

@@ -63,3 +63,16 @@ def test_doctor_of_an_empty_home_says_what_to_do(tmp_path):
     result = command(tmp_path, "doctor")
     assert "no warehouse yet" in result.stdout
     assert "health-pipeline run" in result.stdout
+
+
+def test_a_home_goes_into_an_archive_and_back(tmp_path):
+    home, archive = tmp_path / "home", str(tmp_path / "home.tar")
+    (home / "deployment").mkdir(parents=True)
+    (home / "deployment" / "history.ndjson").write_text("{}\n")
+    assert command(home, "backup", "--to", archive).returncode == 0
+    again = command(home, "restore", archive)
+    assert again.returncode == 7
+    assert "--replace" in again.stderr
+    elsewhere = command(tmp_path / "other", "restore", archive)
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    assert (tmp_path / "other" / "deployment" / "history.ndjson").read_text() == "{}\n"
