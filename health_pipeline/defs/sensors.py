@@ -15,9 +15,9 @@ from health_pipeline import monitoring, notify
 from health_pipeline.clock import Clock
 from health_pipeline.defs.due import Due, Stage, due
 from health_pipeline.defs.partitions import Partitions
-from health_pipeline.defs.requests import STAGES, requests
+from health_pipeline.defs.requests import STAGES, TRIGGER_TAG, requests
 from health_pipeline.defs.state import read_state
-from health_pipeline.months import MonthRange, month_key, parse_month, shift
+from health_pipeline.months import Month, MonthRange, month_key, parse_month, shift
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse import Warehouse
 
@@ -106,9 +106,11 @@ def _drift(settings: Settings, partitions: Partitions) -> dg.SensorDefinition:
             return dg.SkipReason(f"{latest:%Y-%m} was judged already")
         first = max(shift(latest, 1 - settings.monitoring.drift_window), parse_month(months[0]))
         statuses = monitoring.month_statuses(Warehouse.from_settings(settings), MonthRange(first, latest))
-        request = monitoring.drift_request(statuses, settings)
+        asked = _last_drift_request(context.instance, latest)
+        request = monitoring.drift_request(statuses, settings, asked)
         if request is None:
-            return dg.SensorResult(skip_reason=f"{latest:%Y-%m}: no retrain needed", cursor=month_key(latest))
+            since = f" (last asked for in {asked:%Y-%m})" if asked else ""
+            return dg.SensorResult(skip_reason=f"{latest:%Y-%m}: no retrain needed{since}", cursor=month_key(latest))
         notify.send(notify.templates.retrain_requested(month=month_key(latest), reason=request.reason), settings)
         graph = context.repository_def.asset_graph  # type: ignore[union-attr]
         item = Due(Stage.IMPROVEMENT, latest, "drift")
@@ -118,6 +120,25 @@ def _drift(settings: Settings, partitions: Partitions) -> dg.SensorDefinition:
         )
 
     return drift_retrain
+
+
+def _last_drift_request(instance: dg.DagsterInstance, latest: Month) -> Month | None:
+    """Newest month before ``latest`` for which drift asked for a retrain that did not fail.
+
+    Read off the runs, not the cursor: a cursor that is reset must not start a second retrain.
+    """
+    records = instance.get_run_records(
+        dg.RunsFilter(
+            tags={TRIGGER_TAG: "drift"},
+            statuses=[
+                status
+                for status in dg.DagsterRunStatus
+                if status not in {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+            ],
+        )
+    )
+    months = [parse_month(record.dagster_run.tags["dagster/partition"]) for record in records]
+    return max((month for month in months if month < latest), default=None)
 
 
 def _failed_checks(settings: Settings, clock: Clock) -> dg.SensorDefinition:

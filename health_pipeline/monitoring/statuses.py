@@ -114,7 +114,9 @@ def month_statuses(warehouse: Warehouse, months: MonthRange) -> list[MonthStatus
     ]
 
 
-def drift_request(statuses: Sequence[MonthStatus], settings: Settings) -> RetrainRequest | None:
+def drift_request(
+    statuses: Sequence[MonthStatus], settings: Settings, last_request: Month | None = None
+) -> RetrainRequest | None:
     """Ask for a retrain when enough of the last months violate, the latest included.
 
     Outcomes mature later than drift shows, so they are judged on their own: the latest month is then the latest matured
@@ -123,7 +125,11 @@ def drift_request(statuses: Sequence[MonthStatus], settings: Settings) -> Retrai
     Args:
         statuses: months in order; the last one is the latest monitored month.
         settings: ``monitoring.drift_months`` of ``monitoring.drift_window``.
+        last_request: latest monitored month when a retrain was last asked for; None: never. Until ``drift_window``
+            months have followed it the same alarms would only ask for what has just been done.
     """
+    if last_request and statuses and statuses[-1].month < shift(last_request, settings.monitoring.drift_window):
+        return None
     matured = [status for status in statuses if status.realised != "no_data"]
     return _request(
         statuses, [status for status in statuses if status.violates_at_once], "drift or estimated loss", settings

@@ -9,10 +9,13 @@ from health_pipeline.clock import system_clock
 from health_pipeline.defs.due import Due, Stage
 from health_pipeline.defs.instance import open_instance
 from health_pipeline.defs.partitions import Partitions
-from health_pipeline.defs.requests import IMPROVEMENT_TAG, REQUEST_TAG, requests
+from health_pipeline.defs.requests import IMPROVEMENT_TAG, REQUEST_TAG, TRIGGER_TAG, requests
 from health_pipeline.defs.sensors import build_sensors
-from health_pipeline.months import parse_month
+from health_pipeline.monitoring import DRIFT
+from health_pipeline.monitoring.rows import to_table
+from health_pipeline.months import MonthRange, parse_month, shift
 from health_pipeline.settings import load_settings
+from health_pipeline.warehouse import Warehouse
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2022-01-01", end_date="2022-07-01")
 JAN = parse_month("2022-01")
@@ -102,8 +105,8 @@ def test_a_failing_request_pauses_and_then_gives_up(instance):
     assert not list(requests([item], instance, graph(), now=1e12, trigger="new_files")), "three tries are enough"
 
 
-def empty_asset(schema, name, group):
-    @dg.asset(key=[schema, name], group_name=group, partitions_def=MONTHS)
+def empty_asset(schema, name, group, partitions=MONTHS):
+    @dg.asset(key=[schema, name], group_name=group, partitions_def=partitions)
     def empty() -> None: ...
 
     return empty
@@ -121,3 +124,48 @@ def test_only_improvements_carry_the_tag_that_keeps_two_from_running_at_once(ins
     assert IMPROVEMENT_TAG not in first.tags
     assert second.tags[IMPROVEMENT_TAG] == "true"
     assert len(second.asset_selection) == 3
+
+
+def drifting_home(settings, months, instance):
+    row = {"subject_kind": "summary", "subject": "month", "metric": "subjects_in_alarm", "n": 500}
+    row |= {"status": "alarm", "reference": "none", "reference_n": 0}
+    rows = to_table(DRIFT, [{**row, "month": month} for month in months])
+    Warehouse.from_settings(settings).replace(DRIFT, months, rows)
+    for month in months:
+        event = dg.AssetMaterialization(["monitoring", "drift"], partition=f"{month:%Y-%m-01}")
+        instance.report_runless_asset_event(event)
+
+
+@pytest.mark.parametrize(
+    ("status", "asks"),
+    [
+        (dg.DagsterRunStatus.SUCCESS, False),
+        (dg.DagsterRunStatus.STARTED, False),
+        (dg.DagsterRunStatus.FAILURE, True),
+        (None, True),
+    ],
+)
+def test_drift_asks_for_one_retrain_and_then_waits(settings, instance, status, asks):
+    partitions = Partitions.of(settings).models
+    groups = [
+        ("models", "champion", "models"),
+        ("gold", "predictions", "scoring"),
+        ("monitoring", "drift", "monitoring"),
+    ]
+    assets = [empty_asset(*each, partitions) for each in groups]
+    drift = sensor(settings, "drift_retrain")
+    repository = dg.Definitions(assets=assets, sensors=[drift]).get_repository_def()
+    first = settings.first_model_month
+    months = MonthRange(first, shift(first, 3))
+    drifting_home(settings, months, instance)
+    if status is not None:  # what was asked for a month ago
+        tags = {TRIGGER_TAG: "drift", "dagster/partition": f"{shift(months.last, -1):%Y-%m-01}"}
+        instance.add_run(dg.DagsterRun(job_name="any", run_id=None, tags=tags, status=status))
+    # The cursor is lost: what was asked for must be known all the same.
+    tick = drift.evaluate_tick(dg.build_sensor_context(instance=instance, repository_def=repository))
+    assert len(tick.run_requests or []) == int(asks)
+    if asks:
+        assert tick.run_requests[0].partition_key == f"{months.last:%Y-%m-01}"
+        assert tick.run_requests[0].tags[TRIGGER_TAG] == "drift"
+    else:
+        assert f"last asked for in {shift(months.last, -1):%Y-%m}" in tick.skip_message

@@ -164,6 +164,14 @@ def test_a_realised_loss_asks_for_a_retrain_though_the_latest_outcome_is_open() 
     assert drift_request([status(shift(MAY, -1), realised="alarm"), status(MAY)], settings) is None
 
 
+@pytest.mark.parametrize(("months_ago", "asks"), [(1, False), (2, False), (3, True), (4, True)])
+def test_after_a_request_there_is_a_cool_down_of_the_window(months_ago: int, asks: bool) -> None:
+    settings = load_settings(monitoring={"drift_months": 2, "drift_window": 3})
+    statuses = [status(shift(MAY, back), "alarm", realised="alarm") for back in range(-3, 1)]
+    assert drift_request(statuses, settings) is not None
+    assert (drift_request(statuses, settings, shift(MAY, -months_ago)) is not None) is asks
+
+
 def test_month_statuses_read_the_tables(warehouse: Warehouse) -> None:
     assert month_statuses(warehouse, ONE) == [MonthStatus(MAY, "no_data", "no_data", "no_data")]
     put(
