@@ -216,7 +216,16 @@ class KubernetesTarget:
                 "limits": {"cpu": "2", "memory": "512Mi"},
             },
             "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", f"kill -USR1 1; sleep {DRAIN_SECONDS}"]}}},
-            "securityContext": {"allowPrivilegeEscalation": False, "runAsNonRoot": True, "runAsUser": 10001},
+            # What the pod security standard "restricted" asks for, and a root file system that cannot be written.
+            "securityContext": {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": True,
+                "runAsNonRoot": True,
+                "runAsUser": 10001,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "volumeMounts": [{"name": name, "mountPath": f"/{name}"} for name in ("data", "tmp")],
         }
         return {
             "apiVersion": "apps/v1",
@@ -230,7 +239,12 @@ class KubernetesTarget:
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
                 "template": {
                     "metadata": {"labels": labels, "annotations": notes},
-                    "spec": {"containers": [container], "terminationGracePeriodSeconds": DRAIN_SECONDS + 20},
+                    "spec": {
+                        "containers": [container],
+                        "automountServiceAccountToken": False,
+                        "terminationGracePeriodSeconds": DRAIN_SECONDS + 20,
+                        "volumes": [{"name": name, "emptyDir": {}} for name in ("data", "tmp")],
+                    },
                 },
             },
         }  # fmt: skip
