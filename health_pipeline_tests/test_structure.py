@@ -50,7 +50,7 @@ def test_the_guard_sees_an_import_when_there_is_one():
 
 
 def test_loading_the_definitions_imports_nothing_heavy():
-    code = "import sys, health_pipeline.defs.build; print(sorted(set(sys.modules) & %r))" % HEAVY
+    code = f"import sys, health_pipeline.defs.build; print(sorted(set(sys.modules) & {HEAVY!r}))"
     result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
