@@ -5,7 +5,7 @@ Belongs here: the triggers. Does not belong here: rules (``due``), texts (``noti
 
 import json
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
@@ -43,10 +43,7 @@ def build_sensors(settings: Settings, partitions: Partitions, clock: Clock) -> l
 
 
 def build_schedule(settings: Settings) -> dg.ScheduleDefinition:
-    """The monthly improvement, for homes whose file sensor is off.
-
-    A schedule's job has one partitions definition, so it asks for improvements only; extracts come with their files.
-    """
+    """Monthly look at what is due, for homes whose file sensor is off."""
 
     @dg.schedule(
         name="monthly_improvement",
@@ -54,23 +51,20 @@ def build_schedule(settings: Settings) -> dg.ScheduleDefinition:
         job_name=IMPLICIT_ASSET_JOB_NAME,
         cron_schedule="0 5 2 * *",
         default_status=dg.DefaultScheduleStatus.RUNNING if settings.automation else dg.DefaultScheduleStatus.STOPPED,
-        description="On the second of each month: decide about the champion of the oldest month that has none yet.",
+        description="On the second of each month: ask for every stage that is due.",
     )
     def monthly_improvement(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunRequest]:
-        return list(_due_requests(context, settings, "schedule", {Stage.IMPROVEMENT}))
+        return list(_due_requests(context, settings, "schedule"))
 
     return monthly_improvement
 
 
 def _due_requests(
-    context: dg.SensorEvaluationContext | dg.ScheduleEvaluationContext,
-    settings: Settings,
-    trigger: str,
-    stages: Container[Stage] = frozenset(Stage),
+    context: dg.SensorEvaluationContext | dg.ScheduleEvaluationContext, settings: Settings, trigger: str
 ) -> Iterator[dg.RunRequest]:
     now = time.time()
     graph = context.repository_def.asset_graph  # type: ignore[union-attr]
-    items = (item for item in due(read_state(context.instance, settings, now)) if item.stage in stages)
+    items = due(read_state(context.instance, settings, now))
     yield from requests(items, context.instance, graph, now=now, trigger=trigger)
 
 
