@@ -51,6 +51,7 @@ def performance_months(
     from threadpoolctl import threadpool_limits
 
     from health_pipeline.features import FEATURE_TABLE
+    from health_pipeline.modeling.parallel import in_order, plan_threads
 
     back = max(*settings.monitoring.rolling_months, settings.monitoring.calibration_months + 1)
     span = months.widen(before=back)
@@ -61,9 +62,10 @@ def performance_months(
             role: scored_rows(connection, predictions.only(span), labels.only(span), Slice(FEATURE_TABLE, span), role)
             for role in found
         }
+    plan = plan_threads(len(months), settings.training.threads)
     with threadpool_limits(1):  # sums in a fixed order: the same bits whatever the machine
-        rows = [row for month in months for row in _month_rows(month, scored, known, settings)]
-    return to_table(PERFORMANCE, rows)
+        by_month = list(in_order(lambda month: _month_rows(month, scored, known, settings), months, plan))
+    return to_table(PERFORMANCE, [row for rows in by_month for row in rows])
 
 
 def _month_rows(
