@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements.lock
 UPGRADE ?=
-COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate $(UPGRADE)
+COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 
 .PHONY: reference mutation help install demo up test test-slow bench lint format types docs check clean lock upgrade matrix
 
