@@ -276,7 +276,6 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path("data"), description="folder that holds everything the pipeline writes")
     landing: str | None = Field(None, description="landing zone; default <home>/landing; s3://bucket/prefix works too")
-    source: Literal["simulator", "landing"] = Field("landing", description="where monthly extracts come from")
     start_month: MonthSetting = Field(parse_month("2022-01"), description="first month of the partitions")
     end_month: MonthSetting | None = Field(
         parse_month("2024-12"), description="last month of the partitions; empty: the last closed month"

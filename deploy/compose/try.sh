@@ -25,7 +25,7 @@ WORK=$(mktemp -d)
 secret() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 export POSTGRES_IMAGE=${POSTGRES_IMAGE:-localhost/health-pipeline-postgres:15}
 export DAGSTER_PORT=${DAGSTER_PORT:-13000} MLFLOW_PORT=${MLFLOW_PORT:-15000} API_PORT=${API_PORT:-18080}
-export HEALTH_PIPELINE_SOURCE=simulator HEALTH_PIPELINE_AUTOMATION=false HEALTH_PIPELINE_TRAINING__PROFILE=quick
+export HEALTH_PIPELINE_AUTOMATION=false HEALTH_PIPELINE_TRAINING__PROFILE=quick
 export HEALTH_PIPELINE_END_MONTH=2024-12
 printf '%s=%s\n' POSTGRES_PASSWORD "$(secret)" PSEUDONYM_KEY "$(secret)" API_TOKEN "$(secret)" >"$WORK/env"
 

@@ -16,6 +16,7 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from dagster._core.utils import make_new_run_id
 
+from health_pipeline.defs.failures import root_cause
 from health_pipeline.defs.partitions import clip
 from health_pipeline.errors import SettingsError
 from health_pipeline.months import MonthRange, month_key
@@ -52,11 +53,7 @@ class RunOutcome:
         if event is None:
             return
         if event.is_step_failure:
-            cause = event.step_failure_data.error
-            while cause is not None and cause.cause is not None:
-                cause = cause.cause
-            message = cause.message.strip() if cause is not None else "failed"
-            self.errors.append(f"{event.step_key}: {message}")
+            self.errors.append(f"{event.step_key}: {root_cause(event)}")
         elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             evaluation = event.asset_check_evaluation_data
             if not evaluation.passed:

@@ -14,6 +14,7 @@ from dagster._core.events import DagsterEventType
 from health_pipeline import monitoring, notify
 from health_pipeline.clock import Clock
 from health_pipeline.defs.due import Due, Stage, due
+from health_pipeline.defs.failures import root_cause
 from health_pipeline.defs.partitions import Partitions
 from health_pipeline.defs.requests import STAGES, TRIGGER_TAG, requests
 from health_pipeline.defs.state import read_state
@@ -183,15 +184,12 @@ def _failed_runs(settings: Settings, clock: Clock) -> dg.SensorDefinition:
     def failed_run_alerts(context: dg.RunFailureSensorContext) -> None:
         run = context.dagster_run
         steps = context.get_step_failure_events()
-        cause = steps[0].step_failure_data.error if steps else None
-        while cause is not None and cause.cause is not None:
-            cause = cause.cause
         alert = notify.templates.run_failed(
             run_id=run.run_id,
             job=run.tags.get("health_pipeline/request", run.job_name),
             partition=run.tags.get("dagster/partition"),
             step=steps[0].step_key if steps else None,
-            error=cause.message.strip() if cause is not None else context.failure_event.message or "",
+            error=root_cause(steps[0]) if steps else context.failure_event.message or "",
         )
         notify.send(alert, settings, clock)
 
