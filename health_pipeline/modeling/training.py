@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from health_pipeline.clock import Clock
 from health_pipeline.modeling.candidate import Candidate, Skipped, Subject, fit_candidate, read_subject
 from health_pipeline.modeling.card import CARD_FILE, write_card
+from health_pipeline.modeling.device import require_device
 from health_pipeline.modeling.families import Family, family_named
 from health_pipeline.modeling.parallel import Plan, in_order, plan_threads
 from health_pipeline.modeling.profiles import effort_of
@@ -59,8 +60,12 @@ def train_months(
 
     Returns:
         Rows of ``models.<family>``, one for each month; a month that cannot be trained has status ``skipped``.
+
+    Raises:
+        SettingsError: the device of the settings is not there.
     """
     _import_first()
+    require_device(settings.training.device)
     from threadpoolctl import threadpool_limits
 
     rows = []
