@@ -67,7 +67,7 @@ def build_definitions(settings: Settings, clock: Clock = system_clock) -> dg.Def
             *build_sensors(settings, partitions, clock),
             build_sensor(settings, partitions, clock, jobs, sensor_status(settings)),
         ],
-        schedules=[build_schedule(settings)],
+        schedules=[build_schedule(settings, clock)],
         resources={"io_manager": build_io_manager(settings, tables(settings)), **deployment.RESOURCES},
         # One process a run: the heavy libraries are imported once, and two cores are not oversubscribed.
         executor=dg.in_process_executor,

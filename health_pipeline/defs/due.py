@@ -6,11 +6,25 @@ at events, so a restart neither misses nor repeats a step. Does not belong here:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from health_pipeline.months import Month, shift
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """What bronze holds of a month.
+
+    Attributes:
+        fingerprints: of the landed files that each table was read from; a table without files is absent.
+        record: record number of its newest materialisation.
+    """
+
+    fingerprints: Mapping[str, str]
+    record: int
 
 
 class Stage(StrEnum):
@@ -27,15 +41,15 @@ class State:
     """What has landed and what is stored.
 
     Attributes:
-        landed: per month, when its newest landed file was written (POSIX seconds), settled files only.
+        landed: per month and table, the fingerprint of the landed files; settled months only.
         stored: per table (``schema.name``) and month, the record number of its newest materialisation; numbers grow.
-        ingested_at: per month, when bronze was last materialised (POSIX seconds).
+        ingested: per month, what bronze holds.
         first_model_month: first month that has models.
     """
 
-    landed: Mapping[Month, float]
+    landed: Mapping[Month, Mapping[str, str]]
     stored: Mapping[str, Mapping[Month, int]]
-    ingested_at: Mapping[Month, float]
+    ingested: Mapping[Month, Ingest]
     first_model_month: Month
 
     def record(self, table: str, month: Month) -> int:
@@ -69,9 +83,14 @@ def due(state: State) -> Iterator[Due]:
 
 
 def _extracts(state: State) -> Iterator[Due]:
-    for month, written_at in sorted(state.landed.items()):
-        if written_at > state.ingested_at.get(month, 0.0):
-            yield Due(Stage.EXTRACTS, month, f"{written_at:.0f}")
+    """A month whose landed files are not those in bronze, or whose run did not get from bronze to its features."""
+    for month, fingerprints in sorted(state.landed.items()):
+        ingest = state.ingested.get(month)
+        complete = state.record("gold.features", month)
+        if ingest is None or ingest.fingerprints != fingerprints or ingest.record > complete:
+            files = hashlib.sha256(repr(sorted(fingerprints.items())).encode()).hexdigest()[:12]
+            # A file that goes back to what it was is a new cause: the features have been stored in between.
+            yield Due(Stage.EXTRACTS, month, f"{files}-{complete}")
 
 
 def _labels(state: State) -> Iterator[Due]:

@@ -4,7 +4,6 @@ Belongs here: the triggers. Does not belong here: rules (``due``), texts (``noti
 """
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
@@ -35,15 +34,15 @@ def sensor_status(settings: Settings) -> dg.DefaultSensorStatus:
 def build_sensors(settings: Settings, partitions: Partitions, clock: Clock) -> list[dg.SensorDefinition]:
     """All sensors of the graph but the one that deploys."""
     return [
-        _new_files(settings),
-        _drift(settings, partitions),
+        _new_files(settings, clock),
+        _drift(settings, partitions, clock),
         _failed_checks(settings, clock),
         _failed_runs(settings, clock),
         _decisions(settings, partitions, clock),
     ]
 
 
-def build_schedule(settings: Settings) -> dg.ScheduleDefinition:
+def build_schedule(settings: Settings, clock: Clock) -> dg.ScheduleDefinition:
     """Monthly look at what is due, for homes whose file sensor is off."""
 
     @dg.schedule(
@@ -55,21 +54,21 @@ def build_schedule(settings: Settings) -> dg.ScheduleDefinition:
         description="On the second of each month: ask for every stage that is due.",
     )
     def monthly_improvement(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunRequest]:
-        return list(_due_requests(context, settings, "schedule"))
+        return list(_due_requests(context, settings, clock, "schedule"))
 
     return monthly_improvement
 
 
 def _due_requests(
-    context: dg.SensorEvaluationContext | dg.ScheduleEvaluationContext, settings: Settings, trigger: str
+    context: dg.SensorEvaluationContext | dg.ScheduleEvaluationContext, settings: Settings, clock: Clock, trigger: str
 ) -> Iterator[dg.RunRequest]:
-    now = time.time()
+    now = clock().timestamp()
     graph = context.repository_def.asset_graph  # type: ignore[union-attr]
     items = due(read_state(context.instance, settings, now))
     yield from requests(items, context.instance, graph, now=now, trigger=trigger)
 
 
-def _new_files(settings: Settings) -> dg.SensorDefinition:
+def _new_files(settings: Settings, clock: Clock) -> dg.SensorDefinition:
     @dg.sensor(
         name="new_landing_files",
         asset_selection=EVERYTHING,  # as a target it would become a job, which allows no mixed partitions
@@ -78,12 +77,12 @@ def _new_files(settings: Settings) -> dg.SensorDefinition:
         description="A month has landed or was restated, or its successor made its labels mature: run what follows.",
     )
     def new_landing_files(context: dg.SensorEvaluationContext) -> Sequence[dg.RunRequest]:
-        return list(_due_requests(context, settings, "new_files"))
+        return list(_due_requests(context, settings, clock, "new_files"))
 
     return new_landing_files
 
 
-def _drift(settings: Settings, partitions: Partitions) -> dg.SensorDefinition:
+def _drift(settings: Settings, partitions: Partitions, clock: Clock) -> dg.SensorDefinition:
     @dg.sensor(
         name="drift_retrain",
         target=STAGES[Stage.IMPROVEMENT],
@@ -106,11 +105,11 @@ def _drift(settings: Settings, partitions: Partitions) -> dg.SensorDefinition:
         if request is None:
             since = f" (last asked for in {asked:%Y-%m})" if asked else ""
             return dg.SensorResult(skip_reason=f"{latest:%Y-%m}: no retrain needed{since}", cursor=month_key(latest))
-        notify.send(notify.templates.retrain_requested(month=month_key(latest), reason=request.reason), settings)
+        notify.send(notify.templates.retrain_requested(month=month_key(latest), reason=request.reason), settings, clock)
         graph = context.repository_def.asset_graph  # type: ignore[union-attr]
         item = Due(Stage.IMPROVEMENT, latest, "drift")
         return dg.SensorResult(
-            run_requests=list(requests([item], context.instance, graph, now=time.time(), trigger="drift")),
+            run_requests=list(requests([item], context.instance, graph, now=clock().timestamp(), trigger="drift")),
             cursor=month_key(latest),
         )
 

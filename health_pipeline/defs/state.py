@@ -3,7 +3,9 @@
 import dagster as dg
 from dagster._core.events import DagsterEventType
 
-from health_pipeline.defs.due import State
+from health_pipeline.contracts import BRONZE
+from health_pipeline.defs.bronze import FINGERPRINT
+from health_pipeline.defs.due import Ingest, State
 from health_pipeline.months import Month, parse_month
 from health_pipeline.settings import Settings
 from health_pipeline.sources.arrivals import arrivals
@@ -31,14 +33,14 @@ def read_state(instance: dg.DagsterInstance, settings: Settings, now: float) -> 
     """
     last = settings.end_month
     landed = {
-        month: at
-        for month, at in arrivals(settings, now - SETTLE_SECONDS).items()
+        month: fingerprints
+        for month, fingerprints in arrivals(settings, now - SETTLE_SECONDS).items()
         if month >= settings.start_month and (last is None or month <= last)
     }
     return State(
         landed=landed,
         stored={table: _records(instance, dg.AssetKey(table.split("."))) for table in WATCHED},
-        ingested_at=_ingested_at(instance),
+        ingested=_ingested(instance),
         first_model_month=settings.first_model_month,
     )
 
@@ -48,13 +50,20 @@ def _records(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[Month, int]
     return {parse_month(partition): number for partition, number in found.items()}
 
 
-def _ingested_at(instance: dg.DagsterInstance) -> dict[Month, float]:
-    """When the first bronze table of each month was last read; the others of its run follow at once."""
-    key = dg.AssetKey(["bronze", "admissions"])
-    numbers = sorted(_records(instance, key).values())
-    if not numbers:
-        return {}
-    records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=key, storage_ids=numbers), limit=len(numbers)
-    ).records
-    return {parse_month(str(record.partition_key)): record.timestamp for record in records}
+def _ingested(instance: dg.DagsterInstance) -> dict[Month, Ingest]:
+    fingerprints: dict[Month, dict[str, str]] = {}
+    newest: dict[Month, int] = {}
+    for name, table in BRONZE.items():
+        key = dg.AssetKey([table.schema, table.name])
+        numbers = _records(instance, key)
+        if not numbers:
+            continue
+        wanted = dg.AssetRecordsFilter(asset_key=key, storage_ids=sorted(numbers.values()))
+        for record in instance.fetch_materializations(wanted, limit=len(numbers)).records:
+            month = parse_month(str(record.partition_key))
+            newest[month] = max(newest.get(month, 0), record.storage_id)
+            of_month = fingerprints.setdefault(month, {})
+            found = record.asset_materialization
+            if found is not None and FINGERPRINT in found.metadata:
+                of_month[name] = str(found.metadata[FINGERPRINT].value)
+    return {month: Ingest(fingerprints[month], newest[month]) for month in newest}

@@ -2,7 +2,9 @@
 
 import datetime as dt
 
-from health_pipeline.defs.due import Due, Stage, State, due
+import pytest
+
+from health_pipeline.defs.due import Due, Ingest, Stage, State, due
 
 JAN, FEB, MAR, APR = (dt.date(2022, month, 1) for month in range(1, 5))
 
@@ -19,13 +21,42 @@ def test_nothing_landed_nothing_due():
     assert keys(state()) == []
 
 
-def test_a_landed_month_is_due_until_it_is_ingested():
-    assert keys(state(landed={JAN: 100.0})) == ["extracts:2022-01:100"]
-    assert keys(state(landed={JAN: 100.0}, ingested={JAN: 101.0})) == []
+FILES = {"admissions": "a1", "claims": "c1"}
 
 
-def test_a_restated_file_is_due_again_under_another_key():
-    assert keys(state(landed={JAN: 200.0}, ingested={JAN: 101.0})) == ["extracts:2022-01:200"]
+def extracts(fingerprints, ingest=None, features=0):
+    """Keys of due extracts of January."""
+    stored = {"gold.features": {JAN: features}} if features else {}
+    return keys(state(landed={JAN: fingerprints}, ingested={JAN: ingest} if ingest else {}, stored=stored))
+
+
+def test_a_landed_month_is_due_until_its_features_are_stored():
+    (asked,) = extracts(FILES)
+    assert asked.startswith("extracts:2022-01:")
+    assert extracts(FILES, Ingest(FILES, 4)) == [asked], "bronze is stored, the rest of its run failed: same cause"
+    assert extracts(FILES, Ingest(FILES, 4), features=9) == []
+
+
+@pytest.mark.parametrize(
+    "landed",
+    [
+        {"admissions": "a2", "claims": "c1"},
+        {"admissions": "a1", "claims": "c2"},
+        {"admissions": "a1"},
+        {**FILES, "patients": "p1"},
+    ],
+    ids=["corrected", "another table corrected", "withdrawn", "late"],
+)
+def test_any_other_files_than_those_in_bronze_are_due_under_a_key_of_their_own(landed):
+    (asked,) = extracts(landed, Ingest(FILES, 4), features=9)
+    assert asked not in extracts(FILES)
+
+
+def test_a_file_that_goes_back_to_what_it_was_is_asked_for_again():
+    first = extracts(FILES)
+    again = extracts(FILES, Ingest({**FILES, "claims": "c2"}, 14), features=19)
+    assert len(again) == 1
+    assert again != first
 
 
 def test_labels_wait_until_the_next_month_has_closed():

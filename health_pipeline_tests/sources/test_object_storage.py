@@ -15,6 +15,7 @@ from health_pipeline.errors import LandingError
 from health_pipeline.months import MonthRange
 from health_pipeline.settings import Settings
 from health_pipeline.sources import object_storage
+from health_pipeline.sources.arrivals import arrivals
 from health_pipeline.sources.landing import bronze_query, landing_report
 from health_pipeline.warehouse import Warehouse
 from health_pipeline.warehouse.slices import Slice
@@ -156,6 +157,14 @@ class TestWithServer:
         assert rows == self.stored(local)[0]
         report = landing_report(settings)["admissions"]
         assert (len(report.months), report.strangers) == (3, ())
+
+    def test_a_late_object_changes_the_fingerprint_of_its_month(self, filled, bucket, settings):
+        before = arrivals(settings, settled_before=4e9)
+        assert list(before) == list(MONTHS)
+        assert arrivals(settings, settled_before=4e9) == before
+        self.put(bucket, "claims/2023-01.csv", b"claim_id\n")
+        after = arrivals(settings, settled_before=4e9)
+        assert [month for month in MONTHS if after[month] != before[month]] == [MONTHS.first]
 
     def test_missing_and_corrupt_objects_fail_their_months(self, bucket, settings, local):
         cut = {"csv": slice(None), "csv.gz": slice(-20), "parquet": slice(500)}
