@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from health_pipeline.modeling.families.base import Family, Prepared
 from health_pipeline.modeling.profiles import Effort
+from health_pipeline.modeling.study import at_work, finished, open_storage
 from health_pipeline.months import Month, months_between, shift
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _REDUCTION = 3
 _STARTUP_SHARE = 3
+_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +84,10 @@ def tune(
 ) -> Tuned:
     """Try the defaults and then what the sampler proposes.
 
-    Each trial draws from a sampler seeded by its number, so a study that was interrupted and resumed from its
-    storage proposes the same parameters as one that ran through. Several processes may work on one stored study;
-    the order in which they finish then decides what is proposed next.
+    Each trial draws from a sampler seeded by the number of trials before it, so a study that was interrupted and
+    resumed from its storage proposes the same parameters as one that ran through. Several processes may work on one
+    study in a database: they share its trials, wait for each other's last ones and come to the same parameters. The
+    order in which they finish then decides what is proposed next.
 
     Args:
         family: model family.
@@ -101,63 +105,54 @@ def tune(
     study = optuna.create_study(
         study_name=f"{family.name}-{month:%Y-%m}-{seed}",
         direction="minimize",
-        storage=_storage(storage),
+        storage=open_storage(storage),
         load_if_exists=True,
         pruner=optuna.pruners.SuccessiveHalvingPruner(
             min_resource=effort.grace_rounds, reduction_factor=_REDUCTION, bootstrap_count=0
         ),
     )
-    while (number := len(_finished(study))) < effort.samples:
-        study.sampler = optuna.samplers.TPESampler(
-            seed=seed_of(seed, str(number)), n_startup_trials=max(3, effort.samples // _STARTUP_SHARE)
-        )
-        if number == 0:
-            study.enqueue_trial(dict(family.defaults), skip_if_exists=True)
-        _run_trial(study, family, prepared, seed)
+    while True:
+        done, others = len(finished(study)), len(at_work(study))
+        if done + others < effort.samples:
+            if done + others == 0 and not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
+                study.enqueue_trial(dict(family.defaults))
+            study.optimize(_objective(study, family, prepared, effort, seed), n_trials=1)
+        elif others:
+            time.sleep(_POLL_SECONDS)
+        else:
+            break
     best = study.best_trial
     trials = tuple(
         Trial(trial.number, dict(trial.user_attrs["parameters"]), trial.value, trial.state.name.lower())
-        for trial in _finished(study)
+        for trial in finished(study)
     )
     return Tuned(month, dict(best.user_attrs["parameters"]), best.value, trials)
 
 
-def _run_trial(study: optuna.Study, family: Family, prepared: Prepared, seed: int) -> None:
+def _objective(
+    study: optuna.Study, family: Family, prepared: Prepared, effort: Effort, seed: int
+) -> Callable[[optuna.Trial], float]:
+    """Fit one proposal and give its loss."""
     import optuna
 
-    trial = study.ask()
-    parameters = family.suggest(trial)
-    trial.set_user_attr("parameters", parameters)
+    def objective(trial: optuna.Trial) -> float:
+        others = any(other.number != trial.number for other in at_work(study))
+        # Two workers with the same seed and the same finished trials would propose the same.
+        purpose = [str(len(finished(study))), *([f"trial {trial.number}"] if others else [])]
+        study.sampler = optuna.samplers.TPESampler(
+            seed=seed_of(seed, *purpose), n_startup_trials=max(3, effort.samples // _STARTUP_SHARE)
+        )
+        parameters = family.suggest(trial)
+        trial.set_user_attr("parameters", parameters)
 
-    def observe(rounds: int, loss: float) -> None:
-        trial.report(loss, rounds)
-        if trial.should_prune():
-            raise optuna.TrialPruned
+        def observe(rounds: int, loss: float) -> None:
+            trial.report(loss, rounds)
+            if trial.should_prune():
+                raise optuna.TrialPruned
 
-    try:
-        fit = prepared.fit(parameters, seed, observe)
-    except optuna.TrialPruned:
-        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    else:
-        study.tell(trial, fit.loss)
+        return prepared.fit(parameters, seed, observe).loss
 
-
-def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    import optuna
-
-    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    return study.get_trials(deepcopy=False, states=states)
-
-
-def _storage(address: str | None) -> Any:
-    import optuna
-
-    if address is None or not address.startswith("journal:"):
-        return address
-    from optuna.storages.journal import JournalFileBackend
-
-    backend = JournalFileBackend(address.removeprefix("journal:"))
-    return optuna.storages.JournalStorage(backend)
+    return objective
 
 
 def carried(parameters: Mapping[str, Any], month: Month, recipe: Mapping[str, Any]) -> Tuned | None:
