@@ -23,6 +23,9 @@ MIN_HISTORY_MONTHS = 3
 KNOWN_MONTHS = 12
 """A feature table with rows in any of so many months before is expected to go on."""
 
+MIN_USUAL_ROWS = 20
+"""Below so many rows a month, a third of them or three times as many are chance."""
+
 MIN_EXPECTED_VALUES = 10
 """A column counts as lost when the months before let expect at least this many values and there is none."""
 
@@ -107,10 +110,12 @@ def _volume_verdict(month: Month, rows: dict[Month, int], limit: float) -> Verdi
         return Verdict(month, passed=True, summary=words, severity="WARN", numbers={"rows": rows.get(month, 0)})
     usual = median(before)
     factor = rows[month] / usual
+    few = max(usual, rows[month]) < MIN_USUAL_ROWS
+    accepted = "too few rows to judge" if few else f"accepted: {1 / limit:.2f} to {limit:.2f}"
     return Verdict(
         month,
-        passed=1 / limit <= factor <= limit,
-        summary=f"{factor:.2f} times the usual number of rows (accepted: {1 / limit:.2f} to {limit:.2f})",
+        passed=few or 1 / limit <= factor <= limit,
+        summary=f"{factor:.2f} times the usual number of rows ({accepted})",
         severity="WARN",
         numbers={"rows": rows[month], "usual_rows": usual, "factor": round(factor, 4), "limit": limit},
     )

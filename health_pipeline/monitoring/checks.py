@@ -1,5 +1,7 @@
 """Checks of the monitoring tables. Missing rows fail: no data is never "no drift".
 
+A month for which it was decided that no model is in force has nothing to monitor: ``champion_in_force`` warns of it.
+
 WARN: look at it when there is time; significant, but too small to act on alone. ERROR: somebody has to act; beyond
 chance and large enough to harm the model, or monitoring itself has nothing to judge from.
 """
@@ -12,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from health_pipeline.monitoring.statuses import JUDGED_METRICS, rows_of, worst
 from health_pipeline.monitoring.tables import DRIFT, PERFORMANCE
 from health_pipeline.months import Month, MonthRange, shift
+from health_pipeline.promotion.tables import CHAMPION
 from health_pipeline.verdicts import Check, Verdict
+from health_pipeline.warehouse.slices import Slice
 
 if TYPE_CHECKING:
     from health_pipeline.settings import Settings
@@ -21,17 +25,41 @@ if TYPE_CHECKING:
 
 Rows = Sequence[dict[str, Any]]
 Judge = Callable[[Month, Rows], Verdict]
+Evaluate = Callable[["Warehouse", MonthRange, "Settings"], list[Verdict]]
 _SHOWN = 10
 
 
-def _by_month(table: Table, judge: Judge) -> Callable[[Warehouse, MonthRange, Settings], list[Verdict]]:
+def _by_month(table: Table, judge: Judge) -> Evaluate:
     """Judge the rows of each month on their own."""
 
     def evaluate(warehouse: Warehouse, months: MonthRange, _settings: Settings) -> list[Verdict]:
-        rows = rows_of(warehouse, table, months)
-        return [judge(month, [row for row in rows if row["month"] == month]) for month in months]
+        rows: dict[Month, list[dict[str, Any]]] = {month: [] for month in months}
+        for row in rows_of(warehouse, table, months):
+            rows[row["month"]].append(row)
+        return [judge(month, found) for month, found in rows.items()]
 
-    return evaluate
+    return _of_models(evaluate)
+
+
+def _of_models(evaluate: Evaluate) -> Evaluate:
+    """Judge the months that have a model in force; the others have nothing to monitor."""
+
+    def judged(warehouse: Warehouse, months: MonthRange, settings: Settings) -> list[Verdict]:
+        idle = _without_model(warehouse, months)
+        said = "no model is in force: nothing to monitor"
+        return [
+            Verdict(verdict.month, passed=True, summary=said, severity="WARN") if verdict.month in idle else verdict
+            for verdict in evaluate(warehouse, months, settings)
+        ]
+
+    return judged
+
+
+def _without_model(warehouse: Warehouse, months: MonthRange) -> set[Month]:
+    warehouse.ensure(CHAMPION)
+    with warehouse.read(f"models in force {months}") as connection:
+        found = connection.execute(f"SELECT month FROM {Slice(CHAMPION, months)} WHERE model_id IS NULL").fetchall()
+    return {month for (month,) in found}
 
 
 def _nothing(month: Month, what: str) -> Verdict:
@@ -189,7 +217,7 @@ CHECKS = (
         PERFORMANCE.qualified,
         "Performance on matured outcomes, the month alone and the rolling window. ERROR: discrimination or calibration "
         "lost beyond chance and by a relevant amount, or a due outcome was not measured. WARN: a smaller loss.",
-        _realised,
+        _of_models(_realised),
     ),
     Check(
         "estimate_matches_outcome",

@@ -53,7 +53,8 @@ def gate(rule: Rule, replay: Replay) -> Verdict:
     """Verdict of one criterion about one month.
 
     A criterion that failed and kept the challenger out is a warning: the incumbent serves on. One that failed although
-    its challenger was promoted is an error, which blocks, unless a person ordered the promotion.
+    its challenger was promoted is an error, which blocks, unless a person ordered the promotion. A month without any
+    candidate has one warning, that of the gate ``candidate``: there was nothing else to judge.
     """
     criterion = replay.decision.criterion(rule.name)
     if rule.name == "staleness":
@@ -62,7 +63,9 @@ def gate(rule: Rule, replay: Replay) -> Verdict:
     if criterion.passed:
         return _verdict(replay, criterion, True, "WARN", "")
     if outcome is Outcome.SKIP:
-        return _verdict(replay, criterion, False, "WARN", "challenger refused: ")
+        judged = replay.record.evidence.challenger is not None or rule.name == "candidate"
+        said = "challenger refused: " if judged else "nothing to judge without a candidate: "
+        return _verdict(replay, criterion, not judged, "WARN", said)
     if outcome not in rule.needed_by:
         return _verdict(replay, criterion, True, "WARN", f"not needed for {outcome.value}: ")
     if replay.decision.forced:

@@ -148,6 +148,15 @@ def test_a_cut_or_doubled_extract_warns(rows, warehouse, settings):
     assert verdict.numbers["usual_rows"] == 20
 
 
+def test_a_few_rows_more_or_less_are_chance(warehouse, settings):
+    """A thin extract would warn month after month."""
+    for month in MONTHS:
+        land(settings, "claims", f"{month:%Y-%m}", month_of("claims", f"{month:%Y-%m}", 4))
+    land(settings, "claims", "2023-04", month_of("claims", "2023-04", 1))
+    load(warehouse, settings, MONTHS, ["claims"])
+    assert "volume_plausible" not in {name.split()[1] for name in failures(warehouse, settings, "volume_plausible")}
+
+
 def test_columns_that_come_or_go_are_named(warehouse, settings):
     rows = [{**each, "Ward": "7"} for each in month_of("claims", "2023-04", 20)]
     land(settings, "claims", "2023-04", rows, columns=[name for name in rows[0] if name != "denied"])

@@ -11,6 +11,7 @@ from health_pipeline.modeling.tables import PREDICTIONS
 from health_pipeline.monitoring import CHECKS, DRIFT, PERFORMANCE, MonthStatus, drift_request, month_statuses
 from health_pipeline.monitoring.rows import to_table
 from health_pipeline.months import Month, MonthRange, parse_month, shift
+from health_pipeline.promotion import CHAMPION
 from health_pipeline.settings import load_settings
 from health_pipeline.verdicts import Verdict
 from health_pipeline.warehouse import Table, Warehouse
@@ -120,6 +121,21 @@ def test_only_no_data_rows_never_pass(warehouse: Warehouse) -> None:
     put(warehouse, DRIFT, *({**row, "status": "no_data", "value": None} for row in DRIFT_CASES.values()))
     put(warehouse, PERFORMANCE, *({**row, "status": "no_data", "value": None} for row in PERFORMANCE_CASES.values()))
     assert [name for _, name, _ in CASES if verdict(warehouse, name).passed] == []
+
+
+def test_a_month_without_a_model_in_force_has_nothing_to_monitor(warehouse: Warehouse) -> None:
+    def champion(model_id: str | None) -> None:
+        row = {column.name: None if column.nullable else "[]" for column in CHAMPION.columns}
+        row |= {"month": MAY, "model_id": model_id, "decision": "SKIP", "holdout_rows": 0}
+        warehouse.replace(CHAMPION, ONE, to_table(CHAMPION, [row]))
+
+    names = [name for _, name, _ in CASES]
+    champion(None)
+    assert {verdict(warehouse, name).passed for name in names} == {True}
+    assert {verdict(warehouse, name).summary for name in names} == {"no model is in force: nothing to monitor"}
+    champion("xgboost-2023-05")
+    mature(warehouse)
+    assert [name for name in names if verdict(warehouse, name).passed] == ["estimate_matches_outcome"]
 
 
 def test_a_season_alone_does_not_fail(warehouse: Warehouse) -> None:

@@ -160,6 +160,17 @@ def test_no_model_in_force_warns(warehouse, settings):
     assert not verdict("profile", warehouse, settings, "2022-07").passed
 
 
+def test_a_month_without_a_candidate_has_two_warnings(warehouse, settings):
+    """Not one for each gate: thin data would drown whoever reads the alerts."""
+    for family in FAMILIES:
+        write_candidates(warehouse, family, [])
+    run(warehouse, settings, "2022-07")
+    failed = {name for name in CHECK if not verdict(name, warehouse, settings, "2022-07").passed}
+    assert failed == {"candidate", "champion_in_force"}
+    judged = verdict("calibration_slope", warehouse, settings, "2022-07").summary
+    assert judged.startswith("nothing to judge without a candidate: ")
+
+
 def test_near_misses_warn(warehouse, settings, rows):
     verdicts = CHECK["near_misses"].evaluate(warehouse, MONTHS, settings)
     assert {item.severity for item in verdicts} == {"WARN"}
