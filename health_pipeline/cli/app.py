@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from health_pipeline import __version__
-from health_pipeline.cli import backup, quarantine
+from health_pipeline.cli import backup, quarantine, restated
 from health_pipeline.cli.options import FromOption, ToOption, asked_months, logged_settings, quiet_settings
 from health_pipeline.errors import PipelineError
 
@@ -24,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(restated.app, name="restated")
 app.command()(backup.backup)
 app.command()(backup.restore)
 console = Console(stderr=True)
@@ -146,6 +147,24 @@ def decisions(
     settings = quiet_settings()
     found = made(Warehouse.from_settings(settings), asked_months(settings, first, last), decision=decision)
     print_decisions(found, as_json=as_json)
+
+
+@app.command()
+def predictions(
+    output: Annotated[Path, typer.Option(help="file to write: .csv or .parquet; only you can read it")],
+    month: Annotated[str | None, typer.Option(help="month of the discharges, YYYY-MM [default: newest scored]")] = None,
+    role: Annotated[str, typer.Option(help="champion, or a candidate: model_1, model_2, model_3")] = "champion",
+) -> None:
+    """Write the risk list of a month: every discharge with its probability, riskiest first."""
+    from health_pipeline.modeling.risk_list import write_risk_list
+    from health_pipeline.warehouse import Warehouse
+
+    settings = quiet_settings()
+    asked = asked_months(settings, month, month).first if month else None
+    written = write_risk_list(Warehouse.from_settings(settings), output, month=asked, role=role)
+    console.print(
+        f"{written.month:%Y-%m}: {written.stays} stays, {written.flagged} flagged, written to {output}", highlight=False
+    )
 
 
 @app.command()

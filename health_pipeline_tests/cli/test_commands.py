@@ -44,9 +44,29 @@ def test_a_users_mistake_gives_one_clear_error_and_an_exit_code(tmp_path, argume
     assert "remedy:" in result.stderr
 
 
+def test_a_risk_list_of_an_empty_home_says_how_to_get_one(tmp_path):
+    result = command(tmp_path, "predictions", "--output", str(tmp_path / "list.csv"))
+    assert result.returncode == 5
+    assert "no prediction of champion is stored" in result.stderr
+    assert "health-pipeline run" in result.stderr
+    assert not (tmp_path / "list.csv").exists()
+
+
 def test_help_names_every_command():
     result = command(".", "--help")
-    for name in ("simulate", "ingest", "run", "status", "doctor", "demo", "up", "decisions", "rollback", "quarantine"):
+    for name in (
+        "simulate",
+        "ingest",
+        "run",
+        "status",
+        "doctor",
+        "demo",
+        "up",
+        "decisions",
+        "predictions",
+        "rollback",
+        "quarantine",
+    ):
         assert name in result.stdout
 
 
