@@ -124,8 +124,8 @@ everything_answers
 for service in "${SERVICES[@]}"; do hardened "$service"; done
 say "root file systems are read-only, our processes run as user 10001"
 
-inside health-pipeline doctor
 inside health-pipeline simulate
+inside health-pipeline doctor
 inside health-pipeline run
 say "months $FIRST to $LAST are materialised"
 
