@@ -11,6 +11,7 @@ from rich.progress import Progress, TaskID
 
 from health_pipeline.cli.progress import progress_bar
 from health_pipeline.defs.instance import open_instance
+from health_pipeline.defs.restated import records
 from health_pipeline.defs.runner import PlannedRun, RunOutcome, execute, plan_runs
 from health_pipeline.months import MonthRange
 from health_pipeline.settings import Settings
@@ -34,6 +35,7 @@ def run_months(settings: Settings, months: MonthRange, select: str | None, conso
                 _explain(outcome, console)
                 return False
             _warn(outcome, console)
+        records(defs, instance, settings).lift()
     console.print(f"[green]done[/] {months} in {time.monotonic() - began:.0f} s", highlight=False)
     return True
 

@@ -1,25 +1,49 @@
-"""Restated months: what a corrected or late extract reaches downstream, and which champion decisions rest on it.
+"""Restated months: what a corrected or late extract reaches downstream.
 
-Pure functions over content hashes of slices and windows of decisions; nothing here reads a table.
+A month counts as restated for whatever was made from it before: the version that stood there then is compared with the
+one that stands there now. Pure functions over record numbers and content hashes; nothing here reads a table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Literal
 
-from health_pipeline.months import Month, MonthRange, shift
-
-SliceKey = tuple[str, Month]
-"""Table (``schema.name``) and month."""
+from health_pipeline.months import Month, months_between
 
 Change = Literal["corrected", "late", "withdrawn"]
 
 
 @dataclass(frozen=True, slots=True)
+class Version:
+    """What a month of a table held from one record on.
+
+    Attributes:
+        record: number of the record; numbers grow with time.
+        content: content hash; None for a month without rows.
+    """
+
+    record: int
+    content: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Months of an input that month M reads: from M - ``before`` to M + ``after``."""
+
+    before: int = 0
+    after: int = 0
+
+    def covers(self, month: Month, read: Month) -> bool:
+        """Whether ``month`` reads ``read``."""
+        return -self.before <= months_between(month, read) <= self.after
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class Restatement:
-    """A slice of a closed month whose content is not what it was.
+    """A month of a landing table whose content is not what it was.
 
     Attributes:
         change: corrected (other rows), late (the month had none before), withdrawn (it has none now).
@@ -30,151 +54,80 @@ class Restatement:
     change: Change
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """How far a month of a table is felt downstream.
+Made = Mapping[str, Mapping[Month, int]]
+"""Record number of the newest materialisation, by table and month."""
+
+Histories = Mapping[str, Mapping[Month, Sequence[Version]]]
+"""Versions of each month, oldest first; months that never changed may be left out."""
+
+Causes = frozenset[Restatement]
+
+
+def change_since(history: Sequence[Version], record: int) -> Change | None:
+    """How a month differs from what it held when the record was made; None when it does not."""
+    then = next((version.content for version in reversed(history) if version.record < record), None)
+    now = history[-1].content
+    if then == now:
+        return None
+    return "late" if then is None else "withdrawn" if now is None else "corrected"
+
+
+@dataclass(frozen=True)
+class Restatements:
+    """Everything that rests on restated months.
 
     Attributes:
-        features_after: later months whose features read it; None means all of them.
-        labels_before: earlier months whose labels read it.
-        labels_after: later months whose labels read it.
+        reads: inputs of each derived table with their windows; upstream tables first.
+        made: stored months of the derived tables.
+        histories: versions of the landed tables, of the features and of the labels.
     """
 
-    features_after: int | None
-    labels_before: int
-    labels_after: int
+    reads: Mapping[str, Mapping[str, Window]]
+    made: Made
+    histories: Histories
 
+    @cached_property
+    def behind(self) -> Mapping[str, Mapping[Month, Causes]]:
+        """Stored months of derived tables that would come out of other inputs today, each with the causes."""
+        found: dict[str, dict[Month, Causes]] = {}
+        for table, inputs in self.reads.items():
+            for month, record in sorted(self.made.get(table, {}).items()):
+                causes = self.causes(table, month, record)
+                for source, window in inputs.items():
+                    upstream = found.get(source, {}).items()
+                    causes = causes.union(*(each for read, each in upstream if window.covers(month, read)))
+                if causes:
+                    found.setdefault(table, {})[month] = causes
+        return found
 
-@dataclass(frozen=True, slots=True)
-class DecisionWindow:
-    """Months a champion decision rests on: what its models were fitted and judged on.
+    def causes(self, table: str, month: Month, record: int) -> Causes:
+        """Landed months that changed since the record, among those that ``month`` of ``table`` goes back to."""
+        found: set[Restatement] = set()
+        for source, window in self.reads[table].items():
+            for read, history in self.histories.get(source, {}).items():
+                if history[-1].record < record or not window.covers(month, read):
+                    continue
+                change = change_since(history, record)
+                if change is None or (change == "late" and self._is_new(source, read, month, record)):
+                    continue
+                if source in self.reads:
+                    found |= self.causes(source, read, record)
+                else:
+                    found.add(Restatement(source, read, change))
+        return frozenset(found)
 
-    Attributes:
-        month: month of the decision.
-        decision: INITIAL, DEPLOY, DEPLOY_REFRESH or SKIP.
-        fitted: training and validation months of the models compared; None when nothing was fitted.
-        judged: holdout months; None when nothing was judged.
-    """
+    def changed_since(self, tables: Iterable[str], record: int) -> dict[Month, Causes]:
+        """Months of derived tables that were made again with other rows since the record, or are behind."""
+        changed: dict[Month, Causes] = {}
+        for table in tables:
+            for month, causes in self.behind.get(table, {}).items():
+                changed[month] = changed.get(month, frozenset()) | causes
+            for month, history in self.histories.get(table, {}).items():
+                if history[-1].record > record and change_since(history, record) in {"corrected", "withdrawn"}:
+                    changed[month] = changed.get(month, frozenset()) | self.causes(table, month, record)
+        return {month: causes for month, causes in changed.items() if causes}
 
-    month: Month
-    decision: str
-    model_id: str | None
-    fitted: MonthRange | None
-    judged: MonthRange | None
-
-
-@dataclass(frozen=True, slots=True)
-class TouchedDecision:
-    """A decision that rests on restated months.
-
-    Attributes:
-        fitted: features or labels of these months went into the fit.
-        judged: features or labels of these months went into the verdict.
-    """
-
-    month: Month
-    decision: str
-    model_id: str | None
-    fitted: tuple[Month, ...]
-    judged: tuple[Month, ...]
-
-
-def restatements(
-    before: Mapping[SliceKey, str], after: Mapping[SliceKey, str], *, closed_until: Month
-) -> list[Restatement]:
-    """Slices up to ``closed_until`` whose content hash changed.
-
-    Args:
-        before: content hash by table and month as last used downstream; a slice without rows is left out.
-        after: the same as stored now.
-        closed_until: last month that was complete when it was last used; later ones arrive for the first time.
-    """
-    found = []
-    for table, month in sorted(before.keys() | after.keys()):
-        old, new = before.get((table, month)), after.get((table, month))
-        if old == new or month > closed_until:
-            continue
-        change: Change = "late" if old is None else "withdrawn" if new is None else "corrected"
-        found.append(Restatement(table, month, change))
-    return found
-
-
-def touched_months(
-    restated: Iterable[Restatement], reaches: Mapping[str, Reach], last: Month
-) -> tuple[set[Month], set[Month]]:
-    """Months whose features, and months whose labels, have to be made again.
-
-    Args:
-        restated: what changed.
-        reaches: by table; a table without a reach touches nothing.
-        last: last month of the partitions.
-
-    Returns:
-        Months of features, months of labels.
-    """
-    features: set[Month] = set()
-    labels: set[Month] = set()
-    for each in restated:
-        reach = reaches.get(each.table)
-        if reach is None:
-            continue
-        until = last if reach.features_after is None else min(last, shift(each.month, reach.features_after))
-        features |= set(_span(each.month, until))
-        labels |= set(_span(shift(each.month, -reach.labels_before), min(last, shift(each.month, reach.labels_after))))
-    return features, labels
-
-
-def touched_decisions(
-    features: set[Month], labels: set[Month], decisions: Iterable[DecisionWindow]
-) -> list[TouchedDecision]:
-    """Past decisions that rest on any touched month, by month.
-
-    They stay as they are, because they were right on what was known; this list says where to look again.
-    """
-    touched = features | labels
-    found = []
-    for each in sorted(decisions, key=lambda decision: decision.month):
-        fitted = tuple(month for month in each.fitted or () if month in touched)
-        judged = tuple(month for month in each.judged or () if month in touched)
-        if fitted or judged:
-            found.append(TouchedDecision(each.month, each.decision, each.model_id, fitted, judged))
-    return found
-
-
-def decision_windows(
-    champions: Iterable[Mapping[str, Any]], models: Iterable[Mapping[str, Any]]
-) -> list[DecisionWindow]:
-    """Windows of past decisions, from the stored rows.
-
-    Args:
-        champions: rows of ``models.champion``: month, decision, model_id, challenger_id, incumbent_id, holdout_first,
-            holdout_last.
-        models: rows of ``models.<family>`` of all families: model_id, training_first, validation_last; skipped months
-            have no model_id and are passed over.
-    """
-    fitted = {
-        row["model_id"]: MonthRange(row["training_first"], row["validation_last"])
-        for row in models
-        if row["model_id"] and row["training_first"] and row["validation_last"]
-    }
-    found = []
-    for row in champions:
-        compared = {row["model_id"], row["challenger_id"], row["incumbent_id"]}
-        spans = [fitted[model] for model in compared if model in fitted]
-        first, last = row["holdout_first"], row["holdout_last"]
-        found.append(
-            DecisionWindow(
-                row["month"],
-                row["decision"],
-                row["model_id"],
-                fitted=MonthRange(min(each.first for each in spans), max(each.last for each in spans))
-                if spans
-                else None,
-                judged=MonthRange(first, last) if first and last else None,
-            )
-        )
-    return found
-
-
-def _span(first: Month, last: Month) -> Iterable[Month]:
-    return MonthRange(first, last) if first <= last else ()
+    def _is_new(self, source: str, read: Month, month: Month, record: int) -> bool:
+        """Not late but first to come: what is derived, and a month after its reader (by which labels mature)."""
+        never_ran = all(version.record > record for version in self.histories[source][read])
+        return source in self.reads or (read > month and never_ran)

@@ -12,6 +12,7 @@ from health_pipeline.defs import monitoring as monitoring_assets
 from health_pipeline.defs.checks import asset_checks
 from health_pipeline.defs.deployment_sensor import build_sensor
 from health_pipeline.defs.partitions import Partitions
+from health_pipeline.defs.restated import reads_of, restated_checks, restated_sensor
 from health_pipeline.defs.sensors import build_schedule, build_sensors, sensor_status
 from health_pipeline.deployment.checks import CHECKS as DEPLOYMENT_CHECKS
 from health_pipeline.modeling import PREDICTIONS, model_table
@@ -58,13 +59,16 @@ def build_definitions(settings: Settings, clock: Clock = system_clock) -> dg.Def
     months = {asset.key: asset.partitions_def for asset in assets if asset.partitions_def is not None}
     checks = [*CONTRACT_CHECKS, *cohort.CHECKS, *features.CHECKS, *promotion.CHECKS, *monitoring.CHECKS]
     checks += DEPLOYMENT_CHECKS
+    reads = reads_of(assets)
+    recorded = restated_checks(settings, reads)
     jobs = deployment.build_jobs(settings, clock)
     return dg.Definitions(
         assets=assets,
-        asset_checks=asset_checks(checks, months, settings),
+        asset_checks=asset_checks([*checks, *recorded], months, settings),
         jobs=jobs,
         sensors=[
             *build_sensors(settings, partitions, clock),
+            restated_sensor(settings, reads, sensor_status(settings)),
             build_sensor(settings, partitions, clock, jobs, sensor_status(settings)),
         ],
         schedules=[build_schedule(settings, clock)],

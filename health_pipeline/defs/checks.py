@@ -7,7 +7,8 @@ PLANNED. The step therefore emits the evaluation events itself, as a single-mont
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import dagster as dg
@@ -23,8 +24,20 @@ from health_pipeline.verdicts import Check, Verdict
 from health_pipeline.warehouse import Warehouse
 
 
+@dataclass(frozen=True, slots=True)
+class RecordCheck:
+    """A check that judges by the records of the instance instead of by the rows of the warehouse; it never blocks."""
+
+    name: str
+    table: str
+    description: str
+    evaluate: Callable[[dg.DagsterInstance, MonthRange], Sequence[Verdict]]
+    blocking: bool = False
+    reads: tuple[str, ...] = ()
+
+
 def asset_checks(
-    checks: Sequence[Check], partitions: dict[dg.AssetKey, dg.PartitionsDefinition], settings: Settings
+    checks: Sequence[Check | RecordCheck], partitions: dict[dg.AssetKey, dg.PartitionsDefinition], settings: Settings
 ) -> list[dg.AssetChecksDefinition]:
     """One multi-check definition per table.
 
@@ -44,8 +57,15 @@ def _key(table: str) -> dg.AssetKey:
     return dg.AssetKey(table.split("."))
 
 
+def report(instance: dg.DagsterInstance, check: str, table: str, verdict: Verdict) -> None:
+    """Record a verdict outside of any run."""
+    key = _key(table)
+    targets = _materializations(instance, key, MonthRange(verdict.month, verdict.month))
+    instance.report_runless_asset_event(_evaluation(check, key, verdict, targets, blocking=False))
+
+
 def _table_checks(
-    checks: Sequence[Check], partitions: dg.PartitionsDefinition, settings: Settings
+    checks: Sequence[Check | RecordCheck], partitions: dg.PartitionsDefinition, settings: Settings
 ) -> dg.AssetChecksDefinition:
     by_name = {check.name: check for check in checks}
     key = _key(checks[0].table)
@@ -73,35 +93,40 @@ def _table_checks(
             if spec.key not in context.selected_asset_check_keys:
                 continue
             check = by_name[spec.name]
-            verdicts = check.evaluate(warehouse, months, settings)
+            if isinstance(check, RecordCheck):
+                verdicts = check.evaluate(context.instance, months)
+            else:
+                verdicts = check.evaluate(warehouse, months, settings)
             _refuse_gaps(check, verdicts, months)
             yield dg.Output(None, output_name=spec.get_python_identifier())
             for verdict in verdicts:
-                yield _evaluation(check, key, verdict, targets)
+                yield _evaluation(check.name, key, verdict, targets, blocking=check.blocking)
 
     return evaluate
 
 
-def _refuse_gaps(check: Check, verdicts: Sequence[Verdict], months: MonthRange) -> None:
+def _refuse_gaps(check: Check | RecordCheck, verdicts: Sequence[Verdict], months: MonthRange) -> None:
     if [verdict.month for verdict in verdicts] != list(months):
         raise dg.Failure(f"check {check.name} of {check.table} gave no verdict for every month of {months}")
 
 
 def _evaluation(
-    check: Check,
+    check: str,
     key: dg.AssetKey,
     verdict: Verdict,
     targets: dict[str, AssetCheckEvaluationTargetMaterializationData],
+    *,
+    blocking: bool,
 ) -> AssetCheckEvaluation:
     partition = month_key(verdict.month)
     return AssetCheckEvaluation(
-        check_name=check.name,
+        check_name=check,
         asset_key=key,
         passed=verdict.passed,
         severity=dg.AssetCheckSeverity(verdict.severity),
         description=verdict.summary,
         metadata={name: value for name, value in verdict.numbers.items() if value is not None},
-        blocking=check.blocking,
+        blocking=blocking,
         partition=partition,
         target_materialization_data=targets.get(partition),
     )

@@ -39,13 +39,15 @@ def read_state(instance: dg.DagsterInstance, settings: Settings, now: float) -> 
     }
     return State(
         landed=landed,
-        stored={table: _records(instance, dg.AssetKey(table.split("."))) for table in WATCHED},
+        stored={table: records_of(instance, table) for table in WATCHED},
         ingested=_ingested(instance),
         first_model_month=settings.first_model_month,
     )
 
 
-def _records(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[Month, int]:
+def records_of(instance: dg.DagsterInstance, table: str) -> dict[Month, int]:
+    """Record number of the newest materialisation of each month of a table."""
+    key = dg.AssetKey(table.split("."))
     found = instance.event_log_storage.get_latest_storage_id_by_partition(key, DagsterEventType.ASSET_MATERIALIZATION)
     return {parse_month(partition): number for partition, number in found.items()}
 
@@ -54,10 +56,10 @@ def _ingested(instance: dg.DagsterInstance) -> dict[Month, Ingest]:
     fingerprints: dict[Month, dict[str, str]] = {}
     newest: dict[Month, int] = {}
     for name, table in BRONZE.items():
-        key = dg.AssetKey([table.schema, table.name])
-        numbers = _records(instance, key)
+        numbers = records_of(instance, table.qualified)
         if not numbers:
             continue
+        key = dg.AssetKey([table.schema, table.name])
         wanted = dg.AssetRecordsFilter(asset_key=key, storage_ids=sorted(numbers.values()))
         for record in instance.fetch_materializations(wanted, limit=len(numbers)).records:
             month = parse_month(str(record.partition_key))

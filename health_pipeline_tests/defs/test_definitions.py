@@ -90,6 +90,7 @@ def test_what_month_m_reads(graph):
 def test_jobs_sensors_and_schedule(defs):
     assert {sensor.name for sensor in defs.sensors} == {
         "new_landing_files",
+        "restated_months",
         "drift_retrain",
         "failed_check_alerts",
         "failed_run_alerts",
