@@ -193,6 +193,8 @@ class MonitoringSettings(Section):
     )
     evidently_rows: PositiveCount = Field(2_000, description="most rows of either side in Evidently's report")
     performance_window: PositiveCount = Field(3, description="rolling window whose alarms raise the check to an error")
+    concept_warning: float = Field(0.02, gt=0, lt=1, description="p-value of a changed concept below which it warns")
+    concept_alarm: float = Field(0.005, gt=0, lt=1, description="p-value of a changed concept below which it alarms")
 
 
 class MLflowSettings(Section):
@@ -250,6 +252,11 @@ class DeploymentSettings(Section):
         "default", description="Kubernetes namespace; the environment's name is appended if not production"
     )
     replicas: PositiveCount = Field(2, description="pods of the API on Kubernetes")
+    endpoint: str | None = Field(
+        None,
+        description="URL at which the API's Service answers the pipeline, {namespace} allowed; default: its name inside "
+        "the cluster",
+    )
     kube_context: str | None = Field(
         None, description="kubeconfig context; inside a cluster its service account is used"
     )

@@ -6,6 +6,7 @@ which a deployment treats as a failure.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -195,6 +196,11 @@ def verify(target: Target, package: Package) -> list[Finding]:
     )
     share = serving.weights.get(release.release_id, 0.0) / sum(serving.weights.values())
     findings.append(_judge("traffic", share == 1.0, f"it has {share:.0%} of the traffic", share=share))
+    running = target.digests()
+    if running is not None:
+        summary = f"{len(running)} image digest(s) run"
+        same = running == {package.digest}
+        findings.append(_judge("image", same, summary, expected=package.digest, running=sorted(running)))
     return findings
 
 
@@ -221,8 +227,10 @@ def observe(
     succeeded = 0
     end = time.monotonic() + seconds
     position = 0
-    with ApiClient(target.endpoint()) as client:
-        while True:
+    endpoints = itertools.cycle(target.watched(package))
+    while True:
+        # A new connection for each round: behind a load balancer it may meet another process.
+        with ApiClient(next(endpoints)) as client:
             ready = client.ask("GET", "/health/ready")
             succeeded += ready.is_ok
             durations.append(ready.seconds)
@@ -233,9 +241,9 @@ def observe(
                 reply = client.predict(body, x_release=package.release.release_id, x_probe="1")
                 succeeded += reply.is_ok
                 durations.append(reply.seconds)
-            if time.monotonic() >= end:
-                break
-            time.sleep(min(limits.health_interval_seconds, max(0.0, end - time.monotonic())))
+        if time.monotonic() >= end:
+            break
+        time.sleep(min(limits.health_interval_seconds, max(0.0, end - time.monotonic())))
     rate, p99 = succeeded / len(durations), float(np.quantile(durations, 0.99))
     findings = [
         _judge(

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from health_pipeline.serving.release import Release
 from health_pipeline.settings import DeploymentSettings
 
 TOOLS = ("buildah", "podman", "docker")
+RUNNERS = ("podman", "docker")
 BUILD_SECONDS = 1800
 PUSH_SECONDS = 600
 PORT = 8080
@@ -62,12 +63,31 @@ class ImageTool:
             )
         return self._settings.registry
 
-    def check(self) -> str:
-        """The tool that is there; also: a repository is set.
+    @property
+    def host(self) -> str:
+        """Host of the registry."""
+        return self.repository.partition("/")[0]
+
+    @property
+    def password(self) -> tuple[str, str] | None:
+        """User and password of the settings; ``None`` for an open registry, and for ECR, whose tokens do not last."""
+        user, secret = self._settings.registry_user, self._settings.registry_password
+        return (user, secret.get_secret_value()) if user and secret and not self._is_ecr else None
+
+    @property
+    def _is_ecr(self) -> bool:
+        return is_ecr(self.host) or self._settings.aws_endpoint is not None
+
+    def check(self) -> None:
+        """Everything is there that the steps will need; nothing is built.
 
         Raises:
-            DeploymentError: no tool, or no repository.
+            DeploymentError: no tool that builds, none that runs, or no repository.
         """
+        self._builder()
+        find_program(RUNNERS, "running an image for its tests")
+
+    def _builder(self) -> str:
         _ = self.repository
         return find_program(TOOLS, "building images")
 
@@ -81,7 +101,7 @@ class ImageTool:
         Raises:
             DeploymentError: the tool is missing or the build fails.
         """
-        tool, tag = self.check(), self.tag_of(release)
+        tool, tag = self._builder(), self.tag_of(release)
         found = self._local_digest(tool, tag, release)
         if found is None:
             with tempfile.TemporaryDirectory(prefix="image-") as scratch:
@@ -126,7 +146,7 @@ class ImageTool:
     @contextlib.contextmanager
     def trial(self, package: Package, seconds: float) -> Iterator[Endpoint]:
         """Run the image by itself on a free port of this machine."""
-        runner = find_program(("podman", "docker"), "running an image for its tests")
+        runner = find_program(RUNNERS, "running an image for its tests")
         token, name = secrets.token_urlsafe(32), f"trial-{secrets.token_hex(6)}"
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
@@ -151,12 +171,15 @@ class ImageTool:
         Raises:
             DeploymentError: refused (at once), or not reachable after all tries.
         """
-        tool = self.check()
-        self._login(tool)
+        tool = self._builder()
+        with self._login(tool) as environment:
+            digest = self._push_patiently(tool, package.reference, environment)
+        return Package(package.release, f"{self.repository}@{digest}", digest)
+
+    def _push_patiently(self, tool: str, tag: str, environment: Mapping[str, str]) -> str:
         for attempt in range(1, self._settings.push_attempts + 1):
             try:
-                digest = self._push(tool, package.reference)
-                break
+                return self._push(tool, tag, environment)
             except CommandError as error:
                 said = error.output.lower()
                 if any(word in said for word in DENIED):
@@ -172,12 +195,11 @@ class ImageTool:
                         remedy="see whether the registry answers, then run deployment/published_image again",
                     ) from error
                 self._sleep(2.0 ** (attempt - 1))
-        return Package(package.release, f"{self.repository}@{digest}", digest)
+        raise AssertionError("push_attempts is at least one")
 
-    def _push(self, tool: str, tag: str) -> str:
-        insecure = ["--tls-verify=false"] if self._settings.registry_insecure and tool != "docker" else []
+    def _push(self, tool: str, tag: str, environment: Mapping[str, str]) -> str:
         if tool == "docker":
-            run_program([tool, "push", tag], timeout=PUSH_SECONDS)
+            run_program([tool, "push", tag], timeout=PUSH_SECONDS, env=environment)
             digests = json.loads(run_program([tool, "image", "inspect", tag], timeout=60))[0]["RepoDigests"]
             mine = [item for item in digests if item.startswith(f"{self.repository}@")]
             if not mine:
@@ -185,26 +207,40 @@ class ImageTool:
             return str(mine[0]).partition("@")[2]
         with tempfile.TemporaryDirectory(prefix="push-") as scratch:
             file = Path(scratch) / "digest"
-            run_program([tool, "push", *insecure, "--digestfile", str(file), tag], timeout=PUSH_SECONDS)
+            run_program(
+                [tool, "push", *self._insecure(tool), "--digestfile", str(file), tag],
+                timeout=PUSH_SECONDS,
+                env=environment,
+            )
             return file.read_text().strip()
 
-    def _login(self, tool: str) -> None:
-        host = self.repository.partition("/")[0]
-        if is_ecr(host) or self._settings.aws_endpoint is not None:
-            user, password = ecr_login(self._settings.aws_endpoint)
-        elif self._settings.registry_user and self._settings.registry_password:
-            user, password = self._settings.registry_user, self._settings.registry_password.get_secret_value()
+    @contextlib.contextmanager
+    def _login(self, tool: str) -> Iterator[Mapping[str, str]]:
+        """Environment of the push. buildah and podman keep the login in a file that is gone afterwards."""
+        if self._is_ecr:
+            user, password = ecr_login(self.host, self._settings.aws_endpoint)
+        elif self.password is not None:
+            user, password = self.password
         else:
+            yield dict(os.environ)
             return
-        insecure = ["--tls-verify=false"] if self._settings.registry_insecure and tool != "docker" else []
-        try:
-            run_program(
-                [tool, "login", *insecure, "--username", user, "--password-stdin", host], timeout=60, stdin=password
-            )
-        except CommandError as error:
-            raise DeploymentError(
-                f"the registry refused the login: {error.output}", where=host, remedy="check user and password"
-            ) from error
+        with tempfile.TemporaryDirectory(prefix="login-") as scratch:
+            environment = {**os.environ, "REGISTRY_AUTH_FILE": str(Path(scratch) / "auth.json")}
+            try:
+                run_program(
+                    [tool, "login", *self._insecure(tool), "--username", user, "--password-stdin", self.host],
+                    timeout=60,
+                    stdin=password,
+                    env=environment,
+                )
+            except CommandError as error:
+                raise DeploymentError(
+                    f"the registry refused the login: {error.output}", where=self.host, remedy="check user and password"
+                ) from error
+            yield environment
+
+    def _insecure(self, tool: str) -> list[str]:
+        return ["--tls-verify=false"] if self._settings.registry_insecure and tool != "docker" else []
 
 
 def _labels(release: Release) -> dict[str, str]:

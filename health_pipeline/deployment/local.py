@@ -190,6 +190,15 @@ class LocalTarget:
         shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
         return Endpoint(f"http://{shown}:{self._port}", resolve_token(self._settings, self._places))
 
+    def watched(self, package: Package) -> Sequence[Endpoint]:
+        """The one process: it holds all releases, and answers from the one that a request is pinned to."""
+        del package
+        return [self.endpoint()]
+
+    def digests(self) -> frozenset[str] | None:
+        """None: the release's own digest, which the API reports, is the package's."""
+        return None
+
     def counters(self) -> Mapping[str, Any] | None:
         """Counters of the API by release id."""
         with ApiClient(self.endpoint()) as client:

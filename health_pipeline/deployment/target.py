@@ -109,6 +109,14 @@ class Target(Protocol):
         """Where this environment answers."""
         ...
 
+    def watched(self, package: Package) -> Sequence[Endpoint]:
+        """Where requests pinned to the package are answered by it, also while another release has most traffic."""
+        ...
+
+    def digests(self) -> frozenset[str] | None:
+        """Digests of the packages that run, as the infrastructure says; ``None`` where only the API can say it."""
+        ...
+
     def counters(self) -> Mapping[str, Any] | None:
         """Requests and errors by release id since the processes started; ``None`` where the target has none."""
         ...

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from health_pipeline.deployment.kubernetes import NAME
+from health_pipeline.deployment.manifests import NAME
 from health_pipeline.settings import PREFIX, load_settings
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from health_pipeline_tests.serving.bundles import linear_bundle, pack
 
 # A container tool that keeps images in a JSON file, and fails with the lines of a script, one per call of `push`.
 TOOL = """#!{python}
-import json, pathlib, sys
+import json, os, pathlib, sys
 state = pathlib.Path({state!r})
 kept = json.loads(state.read_text())
 words = sys.argv[1:]
@@ -32,6 +32,8 @@ elif words[0] == "inspect":
     out = json.dumps({{"FromImageID": "ab" * 32, "Docker": {{"config": {{"Labels": kept["images"][words[-1]]}}}}}})
 elif words[0] == "login":
     kept["password"] = sys.stdin.read()
+    pathlib.Path(os.environ["REGISTRY_AUTH_FILE"]).write_text("{{}}")
+    kept["login_file"] = os.environ["REGISTRY_AUTH_FILE"]
     if kept.get("login_fails"):
         sys.exit("Error: logging into registry: unauthorized")
 elif words[0] == "push":
@@ -120,7 +122,9 @@ def test_the_password_goes_by_standard_input(tmp_path, monkeypatch):
     tool.images.publish(tool.images.build(tool.release))
     (login,) = tool.calls("login")
     assert "secret-word" not in login
-    assert json.loads(tool.state.read_text())["password"] == "secret-word"
+    kept = json.loads(tool.state.read_text())
+    assert kept["password"] == "secret-word"
+    assert not Path(kept["login_file"]).exists()
     tool.script(login_fails=True)
     with pytest.raises(DeploymentError, match="refused the login"):
         tool.images.publish(tool.images.build(tool.release))
@@ -130,6 +134,8 @@ def test_what_is_missing_is_said_before_anything_happens(tmp_path, monkeypatch):
     tool = Tool(tmp_path, monkeypatch)
     with pytest.raises(DeploymentError, match="no image repository is set"):
         ImageTool(DeploymentSettings(), tmp_path).check()
+    with pytest.raises(DeploymentError, match="running an image for its tests needs one of: podman, docker"):
+        tool.images.check()  # buildah alone builds, but cannot try
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     with pytest.raises(DeploymentError, match="one of: buildah, podman, docker"):
         tool.images.build(tool.release)

@@ -1,21 +1,30 @@
-"""Real components: container tool and registry (``IMAGE_REGISTRY``), cluster (``KUBECONFIG``); else skipped."""
+"""Real components: container tool and registry (``IMAGE_REGISTRY``), cluster (``KUBECONFIG``); else skipped.
+
+``IMAGE_REGISTRY_AUTH`` is ``user:password`` of a registry that wants them, ``ECR_ENDPOINT`` the address of ECR's API
+whose tokens that registry takes.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import shutil
+import signal
 import subprocess
+import sys
+from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from health_pipeline.clock import system_clock
-from health_pipeline.deployment import History, Options, Tools, rollback, ship
-from health_pipeline.deployment.client import ApiClient
+from health_pipeline.deployment import History, Options, Tools, recover, rollback, ship
+from health_pipeline.deployment.client import ApiClient, wait_ready
 from health_pipeline.deployment.images import ImageTool
-from health_pipeline.deployment.kubernetes import NAME, KubernetesTarget
+from health_pipeline.deployment.kubernetes import KubernetesTarget
+from health_pipeline.deployment.manifests import CANARY, NAME
+from health_pipeline.deployment.recovery import open_transition
 from health_pipeline.deployment.registry import MLflowRegistry
-from health_pipeline.deployment.target import Endpoint
 from health_pipeline.errors import DeploymentError
 from health_pipeline.serving.release import Release
 from health_pipeline_tests.deployment.conftest import Load, Yard, settings_for
@@ -24,26 +33,39 @@ from health_pipeline_tests.serving.bundles import linear_bundle, pack
 pytestmark = pytest.mark.servers
 
 REGISTRY = os.environ.get("IMAGE_REGISTRY")
+USER, _, PASSWORD = os.environ.get("IMAGE_REGISTRY_AUTH", "").partition(":")
+ECR = os.environ.get("ECR_ENDPOINT")
 NODE_PORT = 30_080
+ROLLBACK_SECONDS = 300
 
 needs_registry = pytest.mark.skipif(
     REGISTRY is None or not any(map(shutil.which, ("buildah", "podman", "docker"))),
     reason="needs a container tool, and a registry at IMAGE_REGISTRY",
 )
+needs_password = pytest.mark.skipif(not USER, reason="needs a registry with credentials, IMAGE_REGISTRY_AUTH")
 needs_cluster = pytest.mark.skipif(
     "KUBECONFIG" not in os.environ or REGISTRY is None, reason="needs a cluster at KUBECONFIG and IMAGE_REGISTRY"
 )
 
 
 def deployment(**more):
-    return {"registry": f"{REGISTRY}/team/readmission-api", "registry_insecure": True, **more}
+    credentials = {"registry_user": USER, "registry_password": PASSWORD} if USER else {}
+    return {
+        "registry": f"{REGISTRY}/team/readmission-api",
+        "registry_insecure": True,
+        **credentials,
+        **more,
+    }
+
+
+def images_of(home, **more) -> tuple[ImageTool, Release]:
+    settings = settings_for(home, **deployment(**more))
+    return ImageTool(settings.deployment, home / "releases", sleep=lambda _seconds: None), pack(linear_bundle(), home)
 
 
 @needs_registry
 def test_an_image_is_built_tried_and_pushed(tmp_path):
-    settings = settings_for(tmp_path, **deployment())
-    release: Release = pack(linear_bundle(), tmp_path)
-    images = ImageTool(settings.deployment, tmp_path / "releases")
+    images, release = images_of(tmp_path)
     package = images.build(release)
     assert images.build(release) == package
     with images.trial(package, 60) as endpoint, ApiClient(endpoint) as client:
@@ -55,49 +77,186 @@ def test_an_image_is_built_tried_and_pushed(tmp_path):
 
 @needs_registry
 def test_a_registry_that_is_not_there(tmp_path):
-    settings = settings_for(tmp_path, **deployment(registry="127.0.0.1:1/team/api", push_attempts=2))
-    release = pack(linear_bundle(), tmp_path)
-    images = ImageTool(settings.deployment, tmp_path / "releases", sleep=lambda _seconds: None)
+    images, release = images_of(tmp_path, registry="127.0.0.1:1/team/api", push_attempts=2, registry_user=None)
     with pytest.raises(DeploymentError, match="failed after 2 tries"):
         images.publish(images.build(release))
 
 
-@needs_cluster
-def test_rollout_failed_rollout_and_rollback_lose_no_request(tmp_path, registry_store):
-    settings = settings_for(tmp_path, **deployment(target="kubernetes", canary_weights=(), rollout_timeout_seconds=120))
-    endpoint = Endpoint(f"http://127.0.0.1:{NODE_PORT}")
-    target = KubernetesTarget(settings, endpoint=endpoint)
+@needs_registry
+@needs_password
+@pytest.mark.parametrize(("user", "password"), [(None, None), (USER, "wrong")])
+def test_a_registry_refuses_who_is_not_known_to_it(tmp_path, user, password):
+    images, release = images_of(tmp_path, registry_user=user, registry_password=password)
+    package = images.build(release)
+    with pytest.raises(DeploymentError, match="the registry refused the") as caught:
+        images.publish(package)
+    assert PASSWORD not in str(caught.value)
+
+
+@needs_registry
+@needs_password
+@pytest.mark.skipif(ECR is None, reason="needs the API of ECR at ECR_ENDPOINT")
+def test_a_token_of_ecr_opens_the_registry(tmp_path, monkeypatch):
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    images, release = images_of(tmp_path, registry_user=None, registry_password=None, aws_endpoint=ECR)
+    assert images.publish(images.build(release)).digest.startswith("sha256:")
+    closed, _ = images_of(tmp_path, registry_user=None, registry_password=None, aws_endpoint="http://127.0.0.1:1")
+    with pytest.raises(DeploymentError, match="AWS gave no registry token: EndpointConnectionError"):
+        closed.publish(images.build(release))
+
+
+# The cluster ---------------------------------------------------------------------------------------------------------
+
+
+def kubectl(*arguments: str) -> None:
+    subprocess.run(["kubectl", *arguments], check=True, capture_output=True)
+
+
+def cluster_tools(home, store: str, name: str, **more) -> tuple[Tools, list]:
+    settings = settings_for(
+        home,
+        **deployment(
+            **{
+                "target": "kubernetes",
+                "endpoint": f"http://127.0.0.1:{NODE_PORT}",
+                "rollout_timeout_seconds": 120,
+                "max_p99_seconds": 1.0,
+                **more,
+            }
+        ),
+    )
     alerts: list = []
     tools = Tools(
-        target=target,
-        registry=MLflowRegistry(registry_store, tmp_path.name),
-        history=History(tmp_path / "deployment" / "history.ndjson", system_clock),
+        target=KubernetesTarget(settings),
+        registry=MLflowRegistry(store, name),
+        history=History(home / "deployment" / "history.ndjson", system_clock),
         limits=settings.deployment,
         alert=alerts.append,
         clock=system_clock,
     )
-    yard = Yard(settings, tools, alerts)
-    subprocess.run(["kubectl", "delete", "deployment,service", NAME, "--ignore-not-found"], check=True)
-    service = ["kubectl", "create", "service", "nodeport", NAME, "--tcp=80:8080", f"--node-port={NODE_PORT}"]
-    subprocess.run(service, check=True)
+    return tools, alerts
+
+
+@pytest.fixture
+def ground(tmp_path, registry_store) -> Iterator[Yard]:
+    """A cluster that serves the first release behind a node port."""
+    tools, alerts = cluster_tools(tmp_path, registry_store, tmp_path.name)
+    yard = Yard(settings_for(tmp_path), tools, alerts)
+    kubectl("delete", "deployment,service", NAME, CANARY, "--ignore-not-found")
+    kubectl("create", "service", "nodeport", NAME, "--tcp=80:8080", f"--node-port={NODE_PORT}")
+    results = yard.ship(linear_bundle(), attempt="first")
+    assert results[-1].outcome == "pass", results
+    wait_ready(tools.target.endpoint(), 30)
+    yield yard
+    kubectl("delete", "deployment,service", NAME, CANARY, "--ignore-not-found")
+
+
+@needs_cluster
+def test_rollout_failed_rollouts_and_rollback_lose_no_request(ground, tmp_path, registry_store):
     first, second, third = linear_bundle(), linear_bundle(0.01), linear_bundle(0.02)
-    assert ship(yard.plan(first), Options(actor="test"), tools, "first")[-1].outcome == "pass"
-    with Load(target.endpoint()) as load:
-        assert ship(yard.plan(second), Options(actor="test"), tools, "second")[-1].outcome == "pass"
+    tools = ground.tools
+    with Load(tools.target.endpoint()) as load:
+        results = {result.step: result for result in ground.ship(second, attempt="second")}
+        assert results["promotion"].outcome == "pass", results
+        found = {item.name: item for item in (*results["rollout"].findings, *results["verification"].findings)}
+        assert {"canary_0.3_success_rate", "canary_0.3_release_errors", "digest", "image"} <= set(found)
+        assert found["image"].numbers["running"] == [results["published_image"].digest]
 
-        class Broken(KubernetesTarget):
-            def publish(self, package):
-                return dataclasses.replace(
-                    super().publish(package), reference=f"{self._images.repository}@sha256:{'0' * 64}"
-                )
+        elsewhere = ImageTool(tools.limits, tmp_path / "builds").repository
+        (of_first, *_) = [
+            event.evidence["reference"]
+            for event in tools.history.events()
+            if (event.step, event.outcome) == ("published_image", "pass")
+        ]
+        for fault, reference, says in (
+            ("not there", f"{elsewhere}@sha256:{'0' * 64}", "the rollout made no progress"),
+            ("another model", of_first, "serves"),
+        ):
 
-        impatient = settings.model_copy(
-            update={"deployment": settings.deployment.model_copy(update={"rollout_timeout_seconds": 30.0})}
-        )
-        broken = dataclasses.replace(tools, target=Broken(impatient, endpoint=endpoint))
-        assert ship(yard.plan(third), Options(actor="test"), broken, "third")[-1].outcome == "fail"
-        assert target.serving().model_id == second.model_id
+            class Mixed(KubernetesTarget):
+                def publish(self, package, reference=reference):
+                    return dataclasses.replace(super().publish(package), reference=reference)
+
+            impatient, _ = cluster_tools(
+                tmp_path, registry_store, tmp_path.name, rollout_timeout_seconds=30.0, start_timeout_seconds=10.0
+            )
+            settings = impatient.target._settings
+            broken = dataclasses.replace(
+                tools,
+                target=Mixed(settings),
+                limits=settings.deployment.model_copy(update={"canary_weights": ()}),
+            )
+            failed = ship(ground.plan(third), Options(actor="test"), broken, fault)[-1]
+            assert failed.outcome == "fail", (fault, failed)
+            assert says in failed.summary, (fault, failed)
+            assert tools.target.serving().model_id == ground.holder("champion") == second.model_id
+            assert ground.kinds()[-2:] == ["rolled_back", "deployment_failed"]
+            assert open_transition(tools.history.events()) is None
+
         event = rollback(tools, actor="test", reason="try")
         assert event.model_id == first.model_id
-        assert event.seconds < 300
+        assert event.seconds < ROLLBACK_SECONDS
+    structlog.get_logger(__name__).info("lane", requests=len(load.replies), rollback_seconds=event.seconds)
     assert load.failed == []
+    assert set(load.models) == {first.model_id, second.model_id}
+    assert tools.history.verify() == []
+
+
+KILLED = """
+import dataclasses, os, sys
+from pathlib import Path
+from health_pipeline.deployment import Options, ship
+from health_pipeline.deployment.cluster import Namespace
+from health_pipeline_tests.deployment.conftest import Yard, settings_for
+from health_pipeline_tests.deployment.test_servers import cluster_tools
+from health_pipeline_tests.serving.bundles import linear_bundle
+
+home, store, name, when = sys.argv[1:]
+wait = Namespace.wait
+
+def killed(self, deployment, seconds):
+    if when == deployment:
+        os.kill(os.getpid(), 9)
+    wait(self, deployment, seconds)
+
+Namespace.wait = killed
+tools, alerts = cluster_tools(Path(home), store, name)
+yard = Yard(settings_for(Path(home)), tools, alerts)
+print(yard.ship(linear_bundle(0.03), attempt="killed", skip_api_tests=True))
+"""
+
+
+@needs_cluster
+@pytest.mark.parametrize("when", [CANARY, NAME])
+def test_the_orchestrator_is_killed_in_the_middle_of_a_rollout(ground, registry_store, tmp_path, when):
+    with Load(ground.tools.target.endpoint()) as load:
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLED, str(tmp_path), registry_store, tmp_path.name, when],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL, (killed.stdout, killed.stderr)
+        assert open_transition(ground.tools.history.events()) is not None
+        event = recover(ground.tools, "daemon")
+        assert (event.step, event.outcome) == ("recovery", "pass")
+        assert ground.target.serving().model_id == ground.holder("champion") == linear_bundle().model_id
+        assert ground.target.serving().weights.keys() == {event.release}
+    assert load.failed == []
+    assert ground.kinds() == ["rolled_back"]
+
+
+@needs_cluster
+def test_what_the_cluster_would_refuse_is_said_before_anything_is_built(tmp_path, registry_store):
+    tools, _ = cluster_tools(tmp_path, registry_store, tmp_path.name, namespace="not-there")
+    yard = Yard(settings_for(tmp_path), tools)
+    (result,) = yard.ship(linear_bundle(), attempt="a")
+    assert (result.step, result.outcome) == ("registered_model", "fail")
+    assert "namespace is not there" in result.summary
+    assert "kubectl create namespace not-there" in result.summary
+    assert yard.holder("challenger") is None
