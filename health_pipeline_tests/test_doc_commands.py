@@ -4,7 +4,6 @@ import importlib
 import importlib.util
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 import typer.main
@@ -16,11 +15,8 @@ from health_pipeline.errors import PipelineError
 from health_pipeline.months import MonthRange, parse_month
 from health_pipeline.reference import setting_rows
 from health_pipeline.settings import load_settings
+from health_pipeline_tests.doc_blocks import PAGES, ROOT, SHELL, blocks_of, prose_of
 
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SHELL = ("bash", "sh", "")
-FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 # Variables that are no settings: where the file of settings is, and what tests and charts take.
 OTHER_VARIABLES = {"HEALTH_PIPELINE_CONFIG", "HEALTH_PIPELINE_TEST_POSTGRES", "HEALTH_PIPELINE_TEST_S3"}
 NO_MONTH = (None, "YYYY-MM")
@@ -28,7 +24,7 @@ pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to
 
 
 def blocks(text, languages):
-    return [content for language, content in FENCE.findall(text) if language in languages]
+    return [block.content for block in blocks_of(ROOT, text) if block.language in languages]
 
 
 def shell_lines(text):
@@ -36,7 +32,7 @@ def shell_lines(text):
     for block in blocks(text, SHELL):
         kept = re.sub(r"<<'(\w+)'\n.*?^ *\1$", "", block, flags=re.MULTILINE | re.DOTALL)
         yield from kept.replace("\\\n", " ").splitlines()
-    prose = FENCE.sub("", text)
+    prose = prose_of(text)
     yield from (code for code in re.findall(r"`([^`\n]+)`", prose) if code.startswith(("health-pipeline ", "make ")))
 
 
@@ -153,3 +149,22 @@ def test_every_module_and_name_imported_exists(page):
             )
     for module in re.findall(r"python -m ((?:health_pipeline|benchmarks)[\w.]*)", text):
         assert importlib.util.find_spec(module.rstrip(".")), f"{page.name}: python -m {module}"
+
+
+def test_markers_of_blocks_are_understood():
+    text = "<!-- run: no, it takes hours -->\n```bash\nmake x\n```\n1. ```sh\n   a\n   b\n   ```\n\n```python\nc\n```\n"
+    first, second, third = blocks_of(ROOT, text)
+    assert (first.marker, first.content, first.line) == ("no, it takes hours", "make x\n", 2)
+    assert (second.marked, second.language, second.content) == (False, "sh", "a\nb\n")
+    assert (third.marked, third.language) == (False, "python")
+    assert prose_of(text).strip() == ""
+
+
+@pages
+def test_what_is_not_run_says_why(page):
+    for block in blocks_of(page):
+        kind, _, rest = block.marker.partition(" ")
+        assert kind.rstrip(",") in {"", "deployed", "fresh", "serve", "no"}, block.name
+        assert kind != "no," or len(rest) > 10, f"{block.name}: no reason"
+        assert kind != "serve" or rest.startswith("http://127.0.0.1:"), block.name
+        assert not block.marked or block.language in {*SHELL, "python"}, f"{block.name}: nothing that could run"

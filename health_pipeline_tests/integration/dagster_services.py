@@ -56,6 +56,10 @@ class Services:
 
     def backfill(self, partitions: dict[tuple[str, ...], list[str]], *, seconds: float) -> str:
         """Launch a backfill of the partitions of each asset and wait for its end; returns its status."""
+        return self.wait_for_backfill(self.launch(partitions), seconds=seconds)
+
+    def launch(self, partitions: dict[tuple[str, ...], list[str]]) -> str:
+        """Launch a backfill; returns its id."""
         params = {
             "partitionsByAssets": [
                 {
@@ -67,11 +71,15 @@ class Services:
         }
         launched = self.query(LAUNCH, params=params)["launchPartitionBackfill"]
         assert launched["__typename"] == "LaunchBackfillSuccess", launched
+        return str(launched["backfillId"])
+
+    def wait_for_backfill(self, backfill: str, *, seconds: float) -> str:
+        """Wait for the end of a backfill; returns its status."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            found = self.query(STATUS, id=launched["backfillId"])["partitionBackfillOrError"]
+            found = self.query(STATUS, id=backfill)["partitionBackfillOrError"]
             if found["status"] not in {"REQUESTED", "CANCELING", "FAILING"}:
-                return found["status"]
+                return str(found["status"])
             time.sleep(2)
         raise TimeoutError(f"the backfill did not end within {seconds} s")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import duckdb
@@ -17,19 +18,35 @@ MONTHS = MonthRange.of("2022-01", "2022-10")
 KEY = "the same key in every home"
 
 
-def small_settings(home: Path, months: MonthRange = MONTHS) -> Settings:
-    """A hospital that trains within seconds: short windows, default parameters, few resamples."""
-    return load_settings(
-        home=home,
-        start_month=months.first,
-        end_month=months.last,
-        automation=False,
-        simulator={"admissions_per_month": 700, "seed": 11},
-        windows={"training_months": 3, "min_training_months": 3, "validation_months": 1, "holdout_months": 2},
-        training={"samples": 0, "max_rounds": 60, "replicates": 100, "min_rows": 200, "min_events": 10},
-        promotion={"min_samples": 500, "bootstrap_replicates": 200},
-        privacy={"pseudonym_key": KEY},
-    )
+# A hospital that trains within seconds: short windows, default parameters, few resamples.
+SMALL: dict[str, dict[str, object]] = {
+    "simulator": {"admissions_per_month": 700, "seed": 11},
+    "windows": {"training_months": 3, "min_training_months": 3, "validation_months": 1, "holdout_months": 2},
+    "training": {"samples": 0, "max_rounds": 60, "replicates": 100, "min_rows": 200, "min_events": 10},
+    "promotion": {"min_samples": 500, "bootstrap_replicates": 200},
+    "privacy": {"pseudonym_key": KEY},
+}
+
+
+def _small(given: dict[str, object]) -> dict[str, object]:
+    own: dict[str, object] = {"automation": False, **SMALL}
+    return own | {
+        name: {**SMALL.get(name, {}), **value} if isinstance(value, dict) else value for name, value in given.items()
+    }
+
+
+def small_settings(home: Path, months: MonthRange = MONTHS, **given: object) -> Settings:
+    """Settings of the small hospital; what is given by name is laid over."""
+    return load_settings(home=home, start_month=months.first, end_month=months.last, **_small(given))
+
+
+def small_environment(home: Path, months: MonthRange = MONTHS, **given: object) -> dict[str, str]:
+    """The same settings as variables, for processes of their own."""
+    values = {"home": str(home), "start_month": f"{months.first:%Y-%m}", "end_month": f"{months.last:%Y-%m}"}
+    return {
+        f"HEALTH_PIPELINE_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in (values | _small(given)).items()
+    }
 
 
 def land(settings: Settings) -> None:
