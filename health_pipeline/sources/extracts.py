@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import filecmp
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,11 @@ class LandingZone:
     def publish(self, months: Iterable[tuple[str, Month]]) -> list[Path]:
         """Rename staged months into place; each replaces the former file in one step.
 
+        A month that lies there byte for byte already is left alone: whoever waits for new files has nothing to do.
+
+        Returns:
+            The files that are new or were replaced.
+
         Raises:
             SourceError: the month already lies there in another format; nothing is published then.
         """
@@ -54,11 +60,30 @@ class LandingZone:
                     )
         published = []
         for table, month in months:
-            final = self.path(table, month)
+            staged, final = self.staged(table, month), self.path(table, month)
+            if final.exists() and filecmp.cmp(staged, final, shallow=False):
+                continue
             final.parent.mkdir(parents=True, exist_ok=True)
-            self.staged(table, month).replace(final)
+            staged.replace(final)
             published.append(final)
         return published
+
+    def withdraw(self, tables: Iterable[str], months: Iterable[Month], kept: Collection[tuple[str, Month]]) -> int:
+        """Take away earlier files of the months that a source which now delivers all of them no longer has.
+
+        Args:
+            tables: tables that the source delivers.
+            months: months that it covers.
+            kept: tables and months that it has rows for.
+
+        Returns:
+            How many files were taken away.
+        """
+        gone = [self.path(table, month) for table in tables for month in months if (table, month) not in kept]
+        there = [path for path in gone if path.exists()]
+        for path in there:
+            path.unlink()
+        return len(there)
 
 
 @contextmanager

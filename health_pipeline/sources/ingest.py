@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,12 @@ import structlog
 from health_pipeline.contracts.tables import LANDING_TABLES
 from health_pipeline.errors import SourceError
 from health_pipeline.months import Month, MonthRange
-from health_pipeline.settings import Settings
+from health_pipeline.settings import PREFIX, Settings
 from health_pipeline.sources.adapters import ADAPTERS, Adapter
 from health_pipeline.sources.adapters.description import MONTH_OF, Input, OptionValue
 from health_pipeline.sources.extracts import LandingZone, Progress, landing_zone
 from health_pipeline.sources.inputs import Extract, load_files
-from health_pipeline.sources.landing_inspection import EMPTY_MARK
+from health_pipeline.sources.landing_inspection import EMPTY_KEY
 from health_pipeline.sources.sql import identifier, literal
 
 log = structlog.get_logger(__name__)
@@ -32,7 +33,8 @@ class IngestReport:
         undated: rows left out because they have no moment that puts them into a month, per table.
         missing_inputs: tables the extract lacks (allowed by the adapter).
         months: discharge months, from the first to the last.
-        files: number of files written.
+        files: number of files that are new or were replaced; months that came out as they lay there are left alone.
+        withdrawn: number of earlier files of these months that were taken away: the extract has no such rows now.
     """
 
     adapter: str
@@ -41,6 +43,7 @@ class IngestReport:
     missing_inputs: tuple[str, ...]
     months: MonthRange
     files: int
+    withdrawn: int = 0
 
     def __str__(self) -> str:
         tables = ", ".join(f"{name} {count:,}" for name, count in self.rows.items())
@@ -50,7 +53,8 @@ class IngestReport:
             text += "; without a date and left out: " + ", ".join(f"{n} {c:,}" for n, c in left_out.items())
         if self.missing_inputs:
             text += f"; not in the extract: {', '.join(self.missing_inputs)}"
-        return text
+        text += f"; {self.files or 'no'} file{'' if self.files == 1 else 's'} new or changed"
+        return f"{text}, {self.withdrawn} withdrawn" if self.withdrawn else text
 
 
 def ingest(
@@ -61,7 +65,7 @@ def ingest(
     options: Mapping[str, OptionValue] | None = None,
     progress: Progress | None = None,
 ) -> IngestReport:
-    """Land a foreign extract; months that are already landed are replaced, others stay.
+    """Land a foreign extract; months from its first to its last discharge are replaced, others stay.
 
     Args:
         adapter_name: a key of ``ADAPTERS``.
@@ -86,7 +90,21 @@ def ingest(
 
 
 def _configured(adapter: Adapter, settings: Settings) -> dict[str, OptionValue]:
-    """Options of this adapter from the settings; those of other adapters are none of its business."""
+    """Options of this adapter from the settings; those of other adapters are none of its business.
+
+    Raises:
+        SourceError: no adapter has such an option.
+    """
+    known = {name: each.name for each in ADAPTERS.values() for name in each.options}
+    for name in settings.ingest.options:
+        if name not in known and name not in adapter.options:
+            close = difflib.get_close_matches(name, known, n=1)
+            meant = f"did you mean {close[0]} (of {known[close[0]]})? " if close else ""
+            raise SourceError(
+                f"no adapter has an option {name!r}",
+                where=f"{PREFIX}INGEST__OPTIONS__{name.upper()}, or [ingest.options] of the settings file",
+                remedy=f"{meant}{adapter.name} has: {', '.join(adapter.options) or 'none'}",
+            )
     return {name: value for name, value in settings.ingest.options.items() if name in adapter.options}
 
 
@@ -125,7 +143,8 @@ class _Run:
             self._step(f"writing {table}")
             written += self._write(table, months)
         files = self.zone.publish(written)
-        return IngestReport(self.adapter.name, rows, undated, missing, months, len(files))
+        withdrawn = self.zone.withdraw(self.adapter.tables, months, set(written))
+        return IngestReport(self.adapter.name, rows, undated, missing, months, len(files), withdrawn)
 
     def _load(self, path: Path) -> tuple[str, ...]:
         self.connection.execute("CREATE SCHEMA raw")
@@ -211,7 +230,7 @@ class _Run:
         wanted = filled | set(months) if LANDING_TABLES[table].is_label_source else filled
         for month in sorted(wanted):
             target = self.zone.staged(table, month)
-            mark = "" if month in filled else f", KV_METADATA {{'{EMPTY_MARK}': 'true'}}"
+            mark = "" if month in filled else EMPTY_KEY
             self.connection.execute(
                 f"""
                 COPY (

@@ -26,7 +26,9 @@ from health_pipeline.sources.landing_sql import RESERVED, csv_scan, literal, par
 DELIVER_AGAIN = "deliver the file again"
 ROW_NUMBER = "file_row_number"
 EMPTY_MARK = "health_pipeline.empty_month"
-"""Parquet metadata key with which an adapter states that a month between others has no stays."""
+"""Parquet metadata key with which a source states that a month has no rows."""
+EMPTY_KEY = f", KV_METADATA {{'{EMPTY_MARK}': 'true'}}"
+"""Option of DuckDB's COPY that writes the mark."""
 
 
 class FileFaultError(Exception):

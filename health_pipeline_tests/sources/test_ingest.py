@@ -224,6 +224,47 @@ def test_options_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
     assert ingest("uci", ADAPTERS["uci"].folder / "golden" / "input", settings).rows["admissions"] == 4
 
 
+def test_an_option_that_no_adapter_has_is_an_error(home: Settings, tmp_path: Path) -> None:
+    folder = ADAPTERS["uci"].folder / "golden" / "input"
+    mistyped = load_settings(home=tmp_path / "a", ingest={"options": {"all_stay": True}})
+    with pytest.raises(SourceError, match="no adapter has an option 'all_stay'") as caught:
+        ingest("uci", folder, mistyped)
+    assert "did you mean all_stays (of uci)?" in caught.value.remedy
+    others = load_settings(home=tmp_path / "b", ingest={"options": {"claim_lag_days": 10}})
+    assert ingest("uci", folder, others).rows["admissions"] == 3, "options of another adapter may stand there"
+
+
+def test_what_did_not_change_is_left_alone(extract: Path, home: Settings) -> None:
+    """A full extract every month must not look like a restatement of all months."""
+    assert ingest("synthea", extract, home).files > 3
+    before = {path: path.stat().st_mtime_ns for path in Path(home.landing_uri).rglob("*.parquet")}
+    again = ingest("synthea", extract, home)
+    assert again.files == 0
+    assert "no files new or changed" in str(again)
+    replace(extract / "claims_transactions.csv", "11000.00,,", "10000.00,,")
+    corrected = ingest("synthea", extract, home)
+    after = {path: path.stat().st_mtime_ns for path in before}
+    changed = [path for path in before if before[path] != after[path]]
+    assert {path.parent.name for path in changed} == {"claims"}
+    assert corrected.files == len(changed) == 1
+    assert "1 file new or changed" in str(corrected)
+
+
+def test_rows_that_move_to_another_month_leave_no_copy_behind(extract: Path, home: Settings, tmp_path: Path) -> None:
+    ingest("synthea", extract, home)
+    replace(extract / "observations.csv", "2020-04", "2020-03")
+    for column in ("LASTBILLEDDATE1", "LASTBILLEDDATE2", "LASTBILLEDDATEP", "2020-02-06"):
+        assert column in (extract / "claims.csv").read_text()
+    replace(extract / "claims.csv", "2020-02-06", "2020-03-20")
+    report = ingest("synthea", extract, home)
+    assert report.withdrawn == 1
+    assert "1 withdrawn" in str(report)
+    fresh = load_settings(home=tmp_path / "fresh")
+    ingest("synthea", extract, fresh)
+    for table in ADAPTERS["synthea"].tables:
+        assert rows(home, table) == rows(fresh, table)
+
+
 def test_ingest_is_repeatable_bit_for_bit(extract: Path, home: Settings) -> None:
     def content() -> dict[str, bytes]:
         return {str(path): path.read_bytes() for path in sorted(Path(home.landing_uri).rglob("*.parquet"))}

@@ -46,6 +46,17 @@ def year(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Settings]:
     return home, settings
 
 
+@pytest.mark.parametrize("admissions_per_month", [1, 5])
+def test_a_tiny_hospital_has_months_without_rows_and_says_so(tmp_path: Path, admissions_per_month: int) -> None:
+    settings = small(tmp_path, admissions_per_month=admissions_per_month)
+    months = MonthRange.of("2022-01", "2023-12")
+    report = simulate(months, settings)
+    contracts = through_contracts(months, settings)
+    assert contracts.count("bronze.admissions") == report.rows["admissions"] > 0
+    stays = dict(contracts.connection.execute("SELECT month, count(*) FROM bronze.admissions GROUP BY 1").fetchall())
+    assert (len(stays) < len(months)) is (admissions_per_month == 1), "one of them has months without stays"
+
+
 def test_every_month_of_every_table_is_landed(year: tuple[Path, Settings]) -> None:
     names = {f"{table}/2022-{month:02}.parquet" for table in TABLES for month in range(1, 13)}
     assert set(hashes(year[0])) == names

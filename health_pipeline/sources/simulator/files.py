@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from health_pipeline.contracts.tables import LANDING_TABLES
 from health_pipeline.settings import Settings
+from health_pipeline.sources.landing_inspection import EMPTY_KEY
 from health_pipeline.sources.simulator.faults import FAULTS, draw_faults
 from health_pipeline.sources.sql import literal
 
@@ -60,7 +61,7 @@ class LandingFiles:
             # A plain projection keeps the order of the rows.
             self._connection.execute(
                 f"COPY (SELECT {_text_sql(table, rows)} FROM rows) TO {literal(str(path))} "
-                "(FORMAT parquet, COMPRESSION zstd)"
+                f"(FORMAT parquet, COMPRESSION zstd{'' if len(landed) else EMPTY_KEY})"
             )
         finally:
             self._connection.unregister("rows")

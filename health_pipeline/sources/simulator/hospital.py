@@ -128,7 +128,7 @@ class Hospital:
             now = due.at < end
             later.append(due.take(~now))
             due = due.take(now)
-            if not len(due.slot):
+            if batches and not len(due.slot):  # a month without any stay is a batch of none
                 break
             stays = admit(rng, self.people, due.slot, due.at, due.kind, due.facility, due.cause, self._next_stay)
             self._next_stay += len(stays)

@@ -101,17 +101,19 @@ def _landed_months(months: MonthRange, settings: Settings) -> Iterator[tuple[Mon
     first, last = months_between(start, months.first), months_between(start, months.last)
     hospital = Hospital(start, settings.simulator)
     waiting: dict[tuple[str, int], list[pa.Table]] = defaultdict(list)
+    empty: dict[str, pa.Table] = {}
     while hospital.index <= last:
         care = hospital.advance()
         if care.index >= max(-1, first - REACH_MONTHS):
             for name, table in _rows(care, settings).items():
+                empty[name] = table.slice(0, 0)
                 for index, part in _by_month(table, _MOMENT[name], start):
                     if first <= index <= last:
                         waiting[name, index].append(part)
         if first <= care.index:
             yield (
                 shift(start, care.index),
-                {name: _ordered(waiting.pop((name, care.index)), _MOMENT[name]) for name in _MOMENT},
+                {name: _ordered(waiting.pop((name, care.index), [empty[name]]), _MOMENT[name]) for name in _MOMENT},
             )
 
 
