@@ -123,7 +123,8 @@ class Hospital:
         rng = stream(self._settings.seed, self.index, Purpose.STAYS)
         visits_slots, visits = self._emergency_visits(rng, first, end)
         due = _merge([self._first_stays(rng, first, end, effects), self._due])
-        later, batches, odds = [], [], []
+        batches: list[Stays] = []
+        later, odds = [], []
         while True:
             now = due.at < end
             later.append(due.take(~now))
