@@ -20,6 +20,8 @@ from health_pipeline.errors import DeploymentError
 from health_pipeline.serving.release import Release, ReleaseFacts
 from health_pipeline.settings import Settings
 
+AGREED_SECONDS = 2.0
+
 _log = structlog.get_logger(__name__)
 
 
@@ -69,16 +71,17 @@ class KubernetesTarget:
             self._roll(CANARY, package, pods)
             return
         self._roll(NAME, package, self._limits.replicas)
-        self._cluster.delete_deployment(CANARY)
+        self._remove_canary()
+        self._wait_for_service(package.release.digest)
 
     def settle(self, package: Package) -> None:
         """Nothing is left to end but a canary: the former pods went with the rolling update."""
         del package
-        self._cluster.delete_deployment(CANARY)
+        self._remove_canary()
 
     def restore(self, release_id: str | None) -> None:
         """Undo the rollout: apply the pod template of the revision that held the release."""
-        self._cluster.delete_deployment(CANARY)
+        self._remove_canary()
         if release_id is None:
             self._cluster.delete_deployment(NAME)
             return
@@ -97,6 +100,7 @@ class KubernetesTarget:
         current.spec.replicas = self._limits.replicas
         self._cluster.replace_deployment(NAME, current)
         self._cluster.wait(NAME, self._limits.rollout_timeout_seconds)
+        self._wait_for_service((held[0].metadata.annotations or {}).get(RELEASE_DIGEST_NOTE))
 
     def serving(self) -> Serving | None:
         """What the endpoint says; shares by pods."""
@@ -184,6 +188,35 @@ class KubernetesTarget:
         self._cluster.apply_deployment(self._deployment(name, package, replicas))
         self._cluster.ensure_service(manifests.service())
         self._cluster.wait(name, self._limits.rollout_timeout_seconds)
+
+    def _remove_canary(self) -> None:
+        """Take the canary away, and wait until its pods have been told to go."""
+        self._cluster.delete_deployment(CANARY)
+        end = time.monotonic() + self._limits.start_timeout_seconds
+        while self._cluster.ready_pods(f"track={CANARY}"):
+            if time.monotonic() > end:
+                raise DeploymentError("the canary's pods do not go", where=f"{self._cluster.name}/{CANARY}")
+            time.sleep(POLL_SECONDS)
+
+    def _wait_for_service(self, digest: str | None) -> None:
+        """Wait until every new connection meets the release: the Service's rules follow a rollout by a second or so.
+
+        Raises:
+            DeploymentError: they do not in time; another release answers, or none.
+        """
+        end = time.monotonic() + self._limits.start_timeout_seconds
+        agreed_since: float | None = None
+        while time.monotonic() < end:
+            with ApiClient(self.endpoint(), timeout=2.0) as client:
+                ready, model = client.ask("GET", "/health/ready"), client.ask("GET", "/v1/model")
+            if not (ready.is_ok and model.is_ok and model.body["digest"] == digest):
+                agreed_since = None
+            elif agreed_since is None:
+                agreed_since = time.monotonic()
+            elif time.monotonic() - agreed_since >= AGREED_SECONDS:
+                return
+            time.sleep(0.1)
+        raise DeploymentError("the Service does not answer from the rolled out release alone", where=self._where)
 
     def _deployment(self, name: str, package: Package, replicas: int) -> dict[str, Any]:
         return manifests.deployment(
