@@ -7,14 +7,19 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 
+from health_pipeline.contracts.tables import LANDING_TABLES
 from health_pipeline.errors import PipelineError
 from health_pipeline.months import Month
 from health_pipeline.settings import Settings, load_settings
 
 FREE_GIGABYTES = 2.0
+ABSENT = "deliver them, or set HEALTH_PIPELINE_START_MONTH and HEALTH_PIPELINE_END_MONTH to the months there are"
+MEND_ROWS = "mend the file, or write an adapter (docs/adapters.md); docs/contracts.md says what each column takes"
+KNOWN_COLUMNS = "rename them as docs/contracts.md does, or leave them: they are kept in bronze only"
 
 
 @dataclass(frozen=True)
@@ -31,9 +36,9 @@ def examine(console: Console) -> bool:
     marks = {"ok": "[green]ok    [/]", "note": "[yellow]note  [/]", "broken": "[red]broken[/]"}
     findings = list(_findings())
     for finding in findings:
-        console.print(f"{marks[finding.level]} {finding.text}", highlight=False)
+        console.print(f"{marks[finding.level]} {finding.text}", highlight=False, soft_wrap=True)
         if finding.remedy:
-            console.print(f"       remedy: {finding.remedy}", highlight=False)
+            console.print(f"       remedy: {finding.remedy}", highlight=False, soft_wrap=True)
     return not any(finding.level == "broken" for finding in findings)
 
 
@@ -45,7 +50,7 @@ def _findings() -> Iterator[Finding]:
         yield Finding("broken", error.what, error.remedy or "")
         return
     yield Finding("ok", f"settings read; home is {settings.home}")
-    probes: list[Callable[[Settings], Iterator[Finding]]] = [_home, _landing, _warehouse, _graph]
+    probes: list[Callable[[Settings], Iterator[Finding]]] = [_home, _months, _landing, _contents, _warehouse, _graph]
     for probe in probes:
         try:
             yield from probe(settings)
@@ -64,9 +69,47 @@ def _home(settings: Settings) -> Iterator[Finding]:
     yield Finding(level, f"{free:.0f} GB free on the disk of the home", "" if level == "ok" else "free some space")
 
 
+def _months(settings: Settings) -> Iterator[Finding]:
+    first, last = settings.first_model_month, settings.end_month
+    if last is not None and last < first:
+        yield Finding(
+            "note",
+            f"no model yet: months end {last:%Y-%m}, the first with a model is {first:%Y-%m}",
+            "deliver more months and set HEALTH_PIPELINE_END_MONTH, or shorten HEALTH_PIPELINE_WINDOWS__*",
+        )
+    else:
+        yield Finding("ok", f"the first month with a model is {first:%Y-%m}")
+
+
+def _contents(settings: Settings) -> Iterator[Finding]:
+    from health_pipeline.sources.landing_trial import try_landing
+
+    for name in LANDING_TABLES:
+        trial = try_landing(name, settings)
+        where = f"{settings.landing_uri}/{name}"
+        causes: dict[tuple[str, str], list[Month]] = {}
+        for month, fault in sorted(trial.faults.items()):
+            causes.setdefault((fault.cause, fault.remedy), []).append(month)
+        for (cause, remedy), months in causes.items():
+            yield Finding("broken", f"{where}: {', '.join(f'{month:%Y-%m}' for month in months)} {cause}", remedy)
+        if trial.month is None:
+            continue
+        refused = sum(trial.refused.values())
+        text = f"{where}: {refused:,} of {trial.rows:,} rows of {trial.month:%Y-%m} would go to quarantine"
+        if refused > settings.quality.max_quarantine_rate * trial.rows:
+            worst = "; ".join(f"{count:,} {reason}" for reason, count in list(trial.refused.items())[:3])
+            yield Finding("broken" if refused == trial.rows else "note", f"{text}: {worst}", MEND_ROWS)
+        elif trial.rows:
+            yield Finding("ok", text)
+        if trial.unknown:
+            names = ", ".join(trial.unknown[:5])
+            yield Finding("note", f"{where}: columns the contract does not know: {names}", KNOWN_COLUMNS)
+
+
 def _landing(settings: Settings) -> Iterator[Finding]:
     from health_pipeline.sources.landing import landing_report
 
+    yield from _folders(settings)
     for name, report in landing_report(settings).items():
         where = f"{settings.landing_uri}/{name}"
         if report.strangers:
@@ -81,14 +124,23 @@ def _landing(settings: Settings) -> Iterator[Finding]:
         if not report.months:
             needed = name == "admissions"
             text = f"{where}: no month has landed" + ("" if needed else "; its features will be empty")
-            yield Finding("broken" if needed else "note", text, "health-pipeline simulate, ingest, or deliver files")
+            remedy = "health-pipeline simulate, ingest, or deliver" if needed else "nothing, or deliver"
+            yield Finding("broken" if needed else "note", text, f"{remedy} {where}/YYYY-MM.csv")
         elif report.absent:
             level = "broken" if name == "admissions" else "note"
-            yield Finding(
-                level, f"{where}: {len(report.absent)} months are missing ({_span(report.absent)})", "deliver them"
-            )
+            yield Finding(level, f"{where}: {len(report.absent)} months are missing ({_span(report.absent)})", ABSENT)
         else:
             yield Finding("ok", f"{where}: {len(report.months)} months ({_span(report.months)})")
+
+
+def _folders(settings: Settings) -> Iterator[Finding]:
+    root = Path(settings.landing_uri)
+    if "://" in settings.landing_uri or not root.is_dir():
+        return
+    unknown = sorted(each.name for each in root.iterdir() if each.is_dir() and each.name not in LANDING_TABLES)
+    if unknown := [name for name in unknown if not name.startswith((".", "_"))]:
+        known = ", ".join(LANDING_TABLES)
+        yield Finding("note", f"{root}: folders that are no table: {', '.join(unknown[:5])}", f"tables are: {known}")
 
 
 def _span(months: Sequence[Month]) -> str:

@@ -25,6 +25,8 @@ from health_pipeline.sources.landing_sql import RESERVED, csv_scan, literal, par
 
 DELIVER_AGAIN = "deliver the file again"
 ROW_NUMBER = "file_row_number"
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+"""What programs write instead of commas."""
 EMPTY_MARK = "health_pipeline.empty_month"
 """Parquet metadata key with which a source states that a month has no rows."""
 EMPTY_KEY = f", KV_METADATA {{'{EMPTY_MARK}': 'true'}}"
@@ -135,6 +137,10 @@ def _parse(binary: IO[bytes], file: LandedFile) -> tuple[list[str], int]:
 
 
 def _check_columns(table: LandingTable, columns: list[str]) -> None:
+    if len(columns) == 1:
+        for character, name in SEPARATORS.items():
+            if character in columns[0]:
+                raise FileFaultError(f"is separated by {name}, not by commas", "write CSV with commas (RFC 4180)")
     counted = Counter(name.lower() for name in columns)
     twice = sorted(name for name, count in counted.items() if count > 1)
     if twice:

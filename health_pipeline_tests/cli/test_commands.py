@@ -85,6 +85,26 @@ def test_doctor_of_an_empty_home_says_what_to_do(tmp_path):
     assert "health-pipeline run" in result.stdout
 
 
+def test_doctor_explains_files_that_cannot_be_used(tmp_path):
+    landing = tmp_path / "landing" / "admissions"
+    landing.mkdir(parents=True)
+    (tmp_path / "landing" / "admission").mkdir()
+    header = "encounter_id,patient_id,admitted_at,discharged_at"
+    (landing / "2022-01.csv").write_text(f"{header}\nE1,P1,03.01.2022 14:20,09.01.2022 11:05\n")
+    (landing / "2022-02.csv").write_text(header.replace(",", ";") + "\n")
+    (landing / "january.csv").write_text(header)
+    result = command(tmp_path, "doctor")
+    assert result.returncode == 1
+    said = result.stdout
+    assert "2022-02 is separated by semicolons" in said
+    assert "1 of 1 rows of 2022-01 would go to quarantine" in said
+    assert "not a month: january.csv" in said
+    assert "folders that are no table: admission" in said
+    assert "2 months are missing (2022-03..2022-04)" in said
+    assert "no model yet" in said
+    assert "03.01.2022" not in said
+
+
 def test_a_home_goes_into_an_archive_and_back(tmp_path):
     home, archive = tmp_path / "home", str(tmp_path / "home.tar")
     (home / "deployment").mkdir(parents=True)

@@ -151,7 +151,7 @@ def damaged():
         "open quote": ("2023-01.csv", text + b'"' + parts[1] + b"\n" + parts[2] + b"\n", "badly quoted"),
         "quote inside": ("2023-01.csv", text.replace(b"emergency,", b'"emer"gency,', 1), "badly quoted"),
         "latin-1": ("2023-01.csv", text.replace(b"white", b"wei\xdf").replace(b"medicare", b"caf\xe9", 1), "not UTF-8"),
-        "semicolons": ("2023-01.csv", text.replace(b",", b";"), "lacks required columns: encounter_id, patient_id"),
+        "semicolons": ("2023-01.csv", text.replace(b",", b";"), "is separated by semicolons"),
         "lost column": ("2023-01.csv", text.replace(b"discharged_at", b"left_at"), "required columns: discharged_at"),
         "column twice": ("2023-01.csv", text.replace(b"drg", b"PAYER"), "has a column twice: payer"),
         "reserved": ("2023-01.csv", text.replace(b"drg", b"__landed_row"), "reserved"),
