@@ -6,12 +6,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements.lock
 UPGRADE ?=
+QUICK := $(addprefix health_pipeline_tests/,test_settings.py test_months.py contracts/test_silver.py cohort/test_labels.py \
+  features/test_build.py modeling/test_bundle.py promotion/test_decision.py monitoring/test_statistics.py serving/test_api.py \
+  deployment/test_history.py warehouse/test_replace.py warehouse/test_io_manager.py notify/test_delivery.py backup/test_archive.py \
+  defs/test_definitions.py)
 COMPILE = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock" $(UPGRADE)
 
-.PHONY: reference mutation help install demo up test test-slow bench lint format types docs check clean lock upgrade matrix
+.PHONY: reference mutation help install demo up test test-quick test-slow bench lint format types docs check clean lock upgrade matrix
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -36,6 +40,9 @@ up: install ## Dagster UI and daemon on localhost
 
 test: install ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not servers"
+
+test-quick: install ## a few files of each room, in a minute or two
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "not slow and not servers" $(QUICK)
 
 test-slow: install ## long tests: crash, fuzz, differential, servers where they run
 	$(BIN)/python -m pytest -m "slow or servers"

@@ -1,0 +1,115 @@
+"""Processor seconds, peak memory and disk of every stage of the graph, for hospitals of several sizes.
+
+``python -m benchmarks.sizing --admissions 10000 100000 --months 24``
+
+The stages run as commands of their own, as people run them. The newest but one month is the first with models, so it is
+tuned; the newest month takes its parameters over: that is what eleven of twelve months cost. One thread, so that
+processor seconds do not hide behind cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.warehouse.measure import save, scratch
+from health_pipeline.months import MonthRange, shift
+
+LAST = MonthRange.of("2024-12").last
+NEW_MONTH = ("new month, extracts", "new month, models", "new month, scoring", "new month, monitoring")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one command."""
+
+    stage: str
+    cpu_seconds: float
+    wall_seconds: float
+    peak_mib: float
+
+
+def main() -> None:
+    """Measure each size in a home of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--admissions", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--months", type=int, default=24)
+    chosen = parser.parse_args()
+    for admissions in chosen.admissions:
+        with scratch() as folder:
+            save(f"sizing_{admissions}", measure(folder / "home", admissions, chosen.months))
+
+
+def measure(home: Path, admissions: int, months: int) -> dict[str, object]:
+    """Stages in order, and what lies on the disk afterwards."""
+    first = shift(LAST, 1 - months)
+    environment = {
+        **os.environ,
+        "HEALTH_PIPELINE_HOME": str(home),
+        "HEALTH_PIPELINE_START_MONTH": f"{first:%Y-%m}",
+        "HEALTH_PIPELINE_END_MONTH": f"{LAST:%Y-%m}",
+        "HEALTH_PIPELINE_AUTOMATION": "false",
+        "HEALTH_PIPELINE_SIMULATOR__ADMISSIONS_PER_MONTH": str(admissions // months),
+        "HEALTH_PIPELINE_TRAINING__THREADS": "1",
+        "HEALTH_PIPELINE_WAREHOUSE__THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")])),
+    }
+    environment.pop("DAGSTER_HOME", None)
+    before, new = f"{shift(LAST, -1):%Y-%m}", f"{LAST:%Y-%m}"
+    extracts = "group:bronze,group:silver,group:gold"
+    costs = [
+        _run("simulate", environment, "simulate"),
+        _run("backfill, extracts", environment, "run", "--to", before, "--select", extracts),
+        _run("tuned month, models", environment, "run", "--from", before, "--to", before, "--select", "group:models"),
+        *(
+            _run(stage, environment, "run", "--from", new, "--to", new, "--select", select)
+            for stage, select in zip(
+                NEW_MONTH, (extracts, "group:models", "group:scoring", "group:monitoring"), strict=True
+            )
+        ),
+    ]
+    disk = {name: _bytes(home / path) / 1e6 for name, path in _PLACES.items()}
+    print("  disk, MB: " + ", ".join(f"{name} {size:,.1f}" for name, size in disk.items()), flush=True)
+    return {"admissions": admissions, "months": months, "costs": [asdict(cost) for cost in costs], "disk_mb": disk}
+
+
+_PLACES = {
+    "landing": "landing",
+    "warehouse": "warehouse.duckdb",
+    "models": "models",
+    "mlflow": "mlartifacts",
+    "figures": "outputs",
+    "records": "dagster",
+}
+
+
+def _run(stage: str, environment: dict[str, str], *arguments: str) -> Cost:
+    """A command in a process of its own; its resources as the kernel counted them."""
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "health_pipeline", *arguments],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{stage}: exit status {process.returncode}")
+    cost = Cost(stage, usage.ru_utime + usage.ru_stime, time.monotonic() - began, usage.ru_maxrss / 1024)
+    print(f"  {stage}: {cost.cpu_seconds:.1f} s CPU, {cost.peak_mib:,.0f} MiB", flush=True)
+    return cost
+
+
+def _bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+
+
+if __name__ == "__main__":
+    main()
