@@ -18,11 +18,10 @@ from health_pipeline.deployment.monthly import SAMPLE_MONTHS, step_rows
 from health_pipeline.deployment.skips import skip_rows
 from health_pipeline.deployment.tables import SKIP_REPORT, STEP_TABLES
 from health_pipeline.modeling import model_table
-from health_pipeline.modeling.rows import arrow_rows
 from health_pipeline.months import MonthRange
 from health_pipeline.promotion import CHAMPION
 from health_pipeline.settings import Settings
-from health_pipeline.warehouse import Slice, Warehouse
+from health_pipeline.warehouse import Slice, Table, Warehouse
 
 DEPLOYMENT_TAG = "health_pipeline/deployment"
 ACTOR_TAG = "health_pipeline/actor"
@@ -89,7 +88,7 @@ def build(settings: Settings, partitions: Partitions, clock: Clock) -> list[dg.A
             )
             last = rows[-1]
             context.log.info(f"{step} {months.last:%Y-%m}: {last['outcome']}: {last['summary']}")
-            return arrow_rows(STEP_TABLES[step], rows)
+            return _stored(STEP_TABLES[step], rows)
 
         inputs = first_inputs if index == 0 else {"previous": Input(STEP_TABLES[STEPS[index - 1]])}
         return monthly_asset(
@@ -104,7 +103,7 @@ def build(settings: Settings, partitions: Partitions, clock: Clock) -> list[dg.A
     steps = [step_asset(index, step) for index, step in enumerate(STEPS)]
     report = monthly_asset(
         SKIP_REPORT,
-        lambda _context, months, _slices: arrow_rows(
+        lambda _context, months, _slices: _stored(
             SKIP_REPORT,
             skip_rows(Warehouse.from_settings(settings), months, deployment.history_of(settings, clock).events()),
         ),
@@ -114,14 +113,19 @@ def build(settings: Settings, partitions: Partitions, clock: Clock) -> list[dg.A
     )
     history = monthly_asset(
         HISTORY,
-        lambda _context, months, _slices: arrow_rows(
-            HISTORY, deployment.history_of(settings, clock).rows(list(months))
-        ),
+        lambda _context, months, _slices: _stored(HISTORY, deployment.history_of(settings, clock).rows(list(months))),
         partitions=partitions.models,
         kinds={"python"},
         deps=[dg.AssetDep(asset_key(STEP_TABLES["promotion"])), dg.AssetDep(asset_key(SKIP_REPORT))],
     )
     return [*steps, report, history]
+
+
+def _stored(table: Table, rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Rows as Arrow; the library is imported by the step, not by loading the definitions."""
+    from health_pipeline.modeling.rows import arrow_rows
+
+    return arrow_rows(table, rows)
 
 
 class RollbackConfig(dg.Config):

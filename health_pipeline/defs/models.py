@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dagster as dg
 
-from health_pipeline import cohort, features
+from health_pipeline import cohort, features, modeling, promotion
 from health_pipeline.clock import Clock
 from health_pipeline.defs.monthly import Input, monthly_asset
 from health_pipeline.defs.partitions import HISTORY_MONTHS, Partitions
-from health_pipeline.modeling import model_table, train_months
-from health_pipeline.promotion import CHAMPION, champion_months
+from health_pipeline.modeling import model_table
+from health_pipeline.promotion import CHAMPION
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse import Warehouse
 
@@ -30,7 +30,7 @@ def build(settings: Settings, partitions: Partitions, clock: Clock) -> list[dg.A
         table = model_table(family)
         return monthly_asset(
             table,
-            lambda context, months, slices: train_months(
+            lambda context, months, slices: modeling.train_months(
                 family,
                 Warehouse.from_settings(settings),
                 months=months,
@@ -52,7 +52,7 @@ def build(settings: Settings, partitions: Partitions, clock: Clock) -> list[dg.A
     tables = {family: model_table(family) for family in settings.training.families}
     champion = monthly_asset(
         CHAMPION,
-        lambda _context, months, slices: champion_months(
+        lambda _context, months, slices: promotion.champion_months(
             Warehouse.from_settings(settings),
             candidates={family: slices[family] for family in tables},
             previous=slices["previous"],

@@ -2,11 +2,11 @@
 
 import dagster as dg
 
-from health_pipeline import cohort, features
+from health_pipeline import cohort, features, monitoring
 from health_pipeline.defs.monthly import OWNERS, Input, asset_key, monthly_asset
 from health_pipeline.defs.partitions import Partitions, range_of, window
 from health_pipeline.modeling import PREDICTIONS
-from health_pipeline.monitoring import DRIFT, PERFORMANCE, draw_months, drift_months, performance_months
+from health_pipeline.monitoring import DRIFT, PERFORMANCE
 from health_pipeline.months import month_key
 from health_pipeline.promotion import CHAMPION
 from health_pipeline.settings import Settings
@@ -22,7 +22,7 @@ def build(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefinitio
     reference = max(windows.training_months + windows.validation_months + windows.holdout_months + 1, ROLLING_MONTHS)
     drift = monthly_asset(
         DRIFT,
-        lambda _context, months, slices: drift_months(
+        lambda _context, months, slices: monitoring.drift_months(
             Warehouse.from_settings(settings), **slices, months=months, settings=settings
         ),
         inputs={
@@ -35,7 +35,7 @@ def build(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefinitio
     )
     performance = monthly_asset(
         PERFORMANCE,
-        lambda _context, months, slices: performance_months(
+        lambda _context, months, slices: monitoring.performance_months(
             Warehouse.from_settings(settings), **slices, months=months, settings=settings
         ),
         inputs={
@@ -65,7 +65,7 @@ def _visuals(settings: Settings, partitions: Partitions) -> dg.AssetsDefinition:
     )
     def visuals(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         warehouse = Warehouse.from_settings(settings)
-        for month, files in draw_months(warehouse, range_of(context), settings).items():
+        for month, files in monitoring.draw_months(warehouse, range_of(context), settings).items():
             context.add_asset_metadata(
                 {
                     "folder": dg.MetadataValue.path(str(settings.outputs / "visuals" / f"{month:%Y-%m}")),

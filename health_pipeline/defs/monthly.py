@@ -6,19 +6,21 @@ any particular table.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
-import pyarrow as pa
 
 from health_pipeline.defs.partitions import range_of, window
 from health_pipeline.logs import log_context, timed
 from health_pipeline.months import MonthRange
 from health_pipeline.warehouse import Query, Slice, Table
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 OWNERS = ["team:clinical-ml"]
 
-Rows: TypeAlias = Query | pa.Table
+Rows: TypeAlias = "Query | pa.Table"
 Compute = Callable[[dg.AssetExecutionContext, MonthRange, Mapping[str, Slice]], Rows]
 
 

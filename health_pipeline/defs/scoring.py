@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dagster as dg
 
-from health_pipeline import features
+from health_pipeline import features, modeling
 from health_pipeline.defs.monthly import Input, monthly_asset
 from health_pipeline.defs.partitions import Partitions
-from health_pipeline.modeling import PREDICTIONS, model_table, score_months
+from health_pipeline.modeling import PREDICTIONS, model_table
 from health_pipeline.promotion import CHAMPION
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse import Warehouse
@@ -19,7 +19,7 @@ def build(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefinitio
     return [
         monthly_asset(
             PREDICTIONS,
-            lambda _context, months, slices: score_months(
+            lambda _context, months, slices: modeling.score_months(
                 Warehouse.from_settings(settings),
                 features=slices["features"],
                 candidates={family: slices[family] for family in families},

@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -26,9 +26,10 @@ from health_pipeline.deployment.tools import Tools
 from health_pipeline.errors import DeploymentError, PipelineError
 from health_pipeline.months import month_key
 from health_pipeline.notify import templates
-from health_pipeline.serving.engine import Scorer
 from health_pipeline.serving.release import Release, ReleaseFacts, pack_release, read_release
-from health_pipeline.serving.scorers import load_scorer
+
+if TYPE_CHECKING:
+    from health_pipeline.serving.engine import Scorer
 
 STEPS = (
     "registered_model",
@@ -141,6 +142,8 @@ class Attempt:
         for target in (*tools.stages, tools.target):
             target.check()
         release = self._pack()
+        from health_pipeline.serving.scorers import load_scorer
+
         load_scorer(tools.target.build_root / release.release_id, release)
         version = tools.registry.register(plan.model_id, plan.bundle, plan.bundle_hash)
         if tools.registry.holder(CHAMPION) == plan.model_id:
@@ -311,6 +314,8 @@ class Attempt:
 
     def _scorer(self, release_id: str) -> Scorer:
         folder = self._tools.target.build_root / release_id
+        from health_pipeline.serving.scorers import load_scorer
+
         return load_scorer(folder, read_release(folder))
 
     def _former_scorer(self, release_id: str | None) -> Scorer | None:

@@ -11,17 +11,16 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal
 
 from health_pipeline.deployment.client import ApiClient
 from health_pipeline.deployment.records import Features, values_in_order
 from health_pipeline.deployment.target import Endpoint, Package, Target
 from health_pipeline.errors import DeploymentError
-from health_pipeline.monitoring.statistics import psi
-from health_pipeline.serving.engine import Scorer
 from health_pipeline.settings import DeploymentSettings
+
+if TYPE_CHECKING:
+    from health_pipeline.serving.engine import Scorer
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 
@@ -154,6 +153,8 @@ def _refusals(client: ApiClient, record: Features) -> Finding:
 
 
 def _performance(client: ApiClient, records: Sequence[Features], limits: DeploymentSettings) -> Finding:
+    import numpy as np
+
     seconds, failed = [], 0
     for index in range(PERFORMANCE_REQUESTS):
         reply = client.predict({"features": dict(records[index % len(records)])})
@@ -222,6 +223,8 @@ def observe(
         limits: success rate, p99, shift, fewest requests.
         seconds: how long.
     """
+    import numpy as np
+
     before = _counted(target, package)
     durations: list[float] = []
     succeeded = 0
@@ -293,6 +296,10 @@ def shift_of(
     scorers: tuple[Scorer, Scorer | None], records: Sequence[Features], limits: DeploymentSettings
 ) -> Finding | None:
     """Population stability index of new against former predictions on the same records."""
+    import numpy as np
+
+    from health_pipeline.monitoring.statistics import psi
+
     new, former = scorers
     if former is None:
         return None

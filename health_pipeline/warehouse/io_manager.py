@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
-import pyarrow as pa
 from dagster import AssetKey, InputContext, OutputContext
 from dagster._core.events import DagsterEvent
 from dagster._core.storage.db_io_manager import DbIOManager, DbTypeHandler
@@ -26,6 +25,9 @@ from health_pipeline.warehouse.materializations import record_months
 from health_pipeline.warehouse.slices import Query, Slice
 from health_pipeline.warehouse.store import Warehouse
 from health_pipeline.warehouse.tables import Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class MonthlyTableIOManager(DuckDBIOManager):
@@ -98,7 +100,7 @@ class _MonthlyTables(DbIOManager):
     def handle_output(self, context: OutputContext, obj: object) -> Iterator[DagsterEvent]:  # type: ignore[override]
         """Replace the months of the run and record each of them."""
         table = self._table(context.asset_key)
-        if not isinstance(obj, Query | pa.Table | pa.RecordBatchReader):
+        if not _is_rows(obj):
             raise WarehouseError(
                 f"an asset of monthly tables cannot return {type(obj).__name__}",
                 where=table.qualified,
@@ -125,6 +127,8 @@ class _MonthlyTables(DbIOManager):
         load_type = context.dagster_type.typing_type
         if load_type in {Any, Slice}:
             return wanted
+        import pyarrow as pa
+
         if load_type is pa.Table:
             return self.warehouse.fetch(f"SELECT * FROM {wanted}", f"load {table.qualified} {months}")
         if load_type is pa.RecordBatchReader:
@@ -143,6 +147,15 @@ class _MonthlyTables(DbIOManager):
                 remedy="add its Table to the tables of the IO manager",
             )
         return self.tables[key]
+
+
+def _is_rows(obj: object) -> TypeGuard[Query | pa.Table | pa.RecordBatchReader]:
+    """Whether an asset may return it; Arrow is imported only where something else than a query comes."""
+    if isinstance(obj, Query):
+        return True
+    import pyarrow as pa
+
+    return isinstance(obj, pa.Table | pa.RecordBatchReader)
 
 
 _NO_MONTHS = MonthRange.of("0001-01")
