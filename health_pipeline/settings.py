@@ -193,8 +193,8 @@ class MonitoringSettings(Section):
     )
     evidently_rows: PositiveCount = Field(2_000, description="most rows of either side in Evidently's report")
     performance_window: PositiveCount = Field(3, description="rolling window whose alarms raise the check to an error")
-    concept_warning: float = Field(0.02, gt=0, lt=1, description="p-value of a changed concept below which it warns")
-    concept_alarm: float = Field(0.005, gt=0, lt=1, description="p-value of a changed concept below which it alarms")
+    concept_warning: float = Field(0.05, gt=0, lt=1, description="p-value of a changed concept below which it warns")
+    concept_alarm: float = Field(0.01, gt=0, lt=1, description="p-value of a changed concept below which it alarms")
 
 
 class MLflowSettings(Section):

@@ -9,9 +9,10 @@ chance and large enough to harm the model, or monitoring itself has nothing to j
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from health_pipeline.monitoring.statuses import JUDGED_METRICS, rows_of, worst
+from health_pipeline.monitoring.statuses import CONCEPT_METRIC, JUDGED_METRICS, rows_of, worst
 from health_pipeline.monitoring.tables import DRIFT, PERFORMANCE
 from health_pipeline.months import Month, MonthRange, shift
 from health_pipeline.promotion.tables import CHAMPION
@@ -141,6 +142,37 @@ def _reconciled(month: Month, rows: Rows) -> Verdict:
     return _verdict(month, judged, "estimated against realised", _name)
 
 
+def _concept(month: Month, rows: Rows) -> Verdict:
+    mine = [row for row in rows if row["model_role"] == "champion" and row["segment"] == "all"]
+    judged = [row for row in mine if row["kind"] == "concept" and row["metric"] == CONCEPT_METRIC]
+    if not judged:
+        if any(row["kind"] == "realised" for row in mine):
+            return _nothing(month, "outcomes have matured, but no test of a changed concept was made")
+        return Verdict(month, passed=True, summary="not matured: nothing to test yet", severity="WARN")
+    (row,) = judged
+    if row["status"] == "no_data":
+        return Verdict(month, passed=True, summary="too few matured months before it to tell a change", severity="WARN")
+    verdict = _verdict(month, judged, "relation of risk and outcome", lambda row: f"the tests, p {row['value']:.2g}")
+    if verdict.passed:
+        return verdict
+    moved = ", ".join(f"{each['segment']} ({each['value']:+.2f})" for each in _moved(rows))
+    return replace(verdict, summary=f"{verdict.summary}; log-odds moved most in {moved or 'no single stratum'}")
+
+
+def _moved(rows: Rows) -> list[dict[str, Any]]:
+    """Strata of the month whose interval excludes no change, clearest first."""
+    shifts = [
+        row
+        for row in rows
+        if row["model_role"] == "champion"
+        and row["kind"] == "concept"
+        and row["metric"] == "log_odds_shift"
+        and row["window_months"] == 1
+        and not row["ci_low"] <= 0 <= row["ci_high"]
+    ]
+    return sorted(shifts, key=lambda row: -abs(row["value"]) / (row["ci_high"] - row["ci_low"]))[:3]
+
+
 def _subgroups(month: Month, rows: Rows) -> Verdict:
     judged = [
         row
@@ -225,6 +257,14 @@ CHECKS = (
         "Estimated against realised performance. WARN: the outcome left the interval of the estimate, so the relation "
         "between features and outcome may have changed. ERROR: the reconciliation is missing.",
         _by_month(PERFORMANCE, _reconciled),
+    ),
+    Check(
+        "concept_holds",
+        PERFORMANCE.qualified,
+        "Whether the same risk still means the same outcome, by tests of calibration and strata on matured outcomes "
+        "against the months before. ERROR: beyond chance (concept_alarm) and by a relevant amount, or not tested. "
+        "WARN: concept_warning.",
+        _by_month(PERFORMANCE, _concept),
     ),
     Check(
         "subgroups_hold",

@@ -10,6 +10,7 @@ import structlog
 from health_pipeline.modeling.metrics import METRICS, Estimate, measure_with_intervals
 from health_pipeline.monitoring import baselines
 from health_pipeline.monitoring.comparison import Row
+from health_pipeline.monitoring.concept_rows import REFERENCE_MONTHS, concept_rows
 from health_pipeline.monitoring.estimation import ESTIMABLE, LABEL_METRICS, expected_performance, recalibration
 from health_pipeline.monitoring.limits import judge
 from health_pipeline.monitoring.rows import to_table
@@ -53,7 +54,7 @@ def performance_months(
     from health_pipeline.features import FEATURE_TABLE
     from health_pipeline.modeling.parallel import in_order, plan_threads
 
-    back = max(*settings.monitoring.rolling_months, settings.monitoring.calibration_months + 1)
+    back = max(*settings.monitoring.rolling_months, settings.monitoring.calibration_months + 1, REFERENCE_MONTHS)
     span = months.widen(before=back)
     with warehouse.read(f"performance {months}") as connection:
         known = baselines.holdout_metrics(connection, champion.only(span))
@@ -113,6 +114,7 @@ def _role_rows(
         partner = single.get((row["segment"], row["metric"]))
         if row["segment"] == "all" and partner is not None:
             yield {**common, "kind": "reconciliation", "window_months": 1, **_reconciled(row, partner)}
+    yield from ({**common, **row} for row in concept_rows(rows, month, settings))
 
 
 def _estimated(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from health_pipeline.monitoring.segments import segment_sql
+from health_pipeline.monitoring.strata import strata_sql
 from health_pipeline.months import Month, MonthRange
 from health_pipeline.warehouse.slices import Slice
 
@@ -32,6 +33,7 @@ class Scored:
         label: 1.0 where the prediction calls a readmission.
         outcome: 1.0, 0.0, or NaN where it is not known.
         segments: value of each characteristic.
+        strata: value of each stratum in which a changed concept is looked for.
     """
 
     month: NDArray[Any]
@@ -41,6 +43,7 @@ class Scored:
     label: Floats
     outcome: Floats
     segments: Mapping[str, NDArray[Any]]
+    strata: Mapping[str, NDArray[Any]]
 
     def __len__(self) -> int:
         return int(self.probability.size)
@@ -55,6 +58,7 @@ class Scored:
             self.label[chosen],
             self.outcome[chosen],
             {name: values[chosen] for name, values in self.segments.items()},
+            {name: values[chosen] for name, values in self.strata.items()},
         )
 
     def during(self, months: MonthRange) -> Scored:
@@ -100,14 +104,15 @@ def scored_rows(
         connection: of the warehouse.
         predictions: ``gold.predictions``.
         labels: ``gold.labels`` of the same months, as far as they have matured.
-        features: ``gold.features`` of the same months, for the segments; None leaves them out.
+        features: ``gold.features`` of the same months, for segments and strata; None leaves them out.
         role: ``model_1`` ... ``champion``.
     """
     columns = (
         [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {features}").fetchall()] if features else []
     )
-    segments = segment_sql(columns, "f")
+    segments, strata = segment_sql(columns, "f"), strata_sql(columns, "f")
     extra = "".join(f", {sql} AS segment_{name}" for name, sql in segments.items())
+    extra += "".join(f", {sql} AS stratum_{name}" for name, sql in strata.items())
     join = f"LEFT JOIN {features} AS f USING (month, encounter_id)" if features else ""
     table = connection.execute(
         f"SELECT p.month, p.model_id, hash(p.patient_key) AS patient, p.probability, p.label::INT::DOUBLE AS label, "
@@ -128,4 +133,5 @@ def scored_rows(
         column("label").astype(np.float64),
         column("outcome").astype(np.float64),
         {name: column(f"segment_{name}").astype(str) for name in segments},
+        {name: column(f"stratum_{name}").astype(str) for name in strata},
     )

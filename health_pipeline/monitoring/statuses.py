@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _RANK = {"ok": 0, "warning": 1, "no_data": 2, "alarm": 3}
 JUDGED_METRICS = ("roc_auc", "observed_expected", "calibration_slope", "calibration_intercept")
+CONCEPT_METRIC = "concept_change"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class MonthStatus:
         month: the month.
         drift: status of the month's drift summary.
         estimated: worst status of the champion's measures in that month, estimated without labels.
-        realised: the same on outcomes; ``no_data`` until they have matured.
+        realised: the same on outcomes, a changed concept included; ``no_data`` until they have matured.
         subjects: what alarmed, by name.
     """
 
@@ -81,19 +82,21 @@ def month_statuses(warehouse: Warehouse, months: MonthRange) -> list[MonthStatus
         warehouse,
         PERFORMANCE,
         months,
-        "model_role = 'champion' AND segment = 'all' AND window_months = 1 AND kind IN ('estimated', 'realised') "
-        f"AND metric IN ({listed})",
+        "model_role = 'champion' AND segment = 'all' AND window_months = 1 AND ("
+        f"kind IN ('estimated', 'realised') AND metric IN ({listed}) "
+        # A test that lacks history says nothing about the month.
+        f"OR kind = 'concept' AND metric = '{CONCEPT_METRIC}' AND status <> 'no_data')",
     )
 
-    def judged(month: Month, kind: str) -> str:
-        return worst(row["status"] for row in performance if row["month"] == month and row["kind"] == kind)
+    def judged(month: Month, *kinds: str) -> str:
+        return worst(row["status"] for row in performance if row["month"] == month and row["kind"] in kinds)
 
     return [
         MonthStatus(
             month,
             worst(row["status"] for row in drift if row["month"] == month and row["subject_kind"] == "summary"),
             judged(month, "estimated"),
-            judged(month, "realised"),
+            judged(month, "realised", "concept"),
             tuple(
                 dict.fromkeys(
                     [

@@ -50,7 +50,7 @@ PERFORMANCE = Table(
         Column("month", "DATE", "last month of the window", nullable=False),
         Column("model_id", "VARCHAR", "model of that role in the last month"),
         Column("model_role", "VARCHAR", "model_1, model_2, model_3 or champion", False),
-        Column("kind", "VARCHAR", "estimated, realised, or reconciliation (estimated minus realised)", False),
+        Column("kind", "VARCHAR", "estimated, realised, reconciliation (estimated minus realised), or concept", False),
         Column("window_months", "INTEGER", "months pooled, ending with the row's month", False, "months"),
         Column("segment", "VARCHAR", "all, or <characteristic>=<value>", False),
         Column("metric", "VARCHAR", "roc_auc, brier, ...", False),

@@ -57,8 +57,10 @@ PERFORMANCE_CASES = {
     "estimated_performance_holds": performance_row(),
     "realised_performance_holds": performance_row(kind="realised"),
     "estimate_matches_outcome": performance_row(kind="reconciliation"),
+    "concept_holds": performance_row(kind="concept", metric="concept_change", value=0.001),
     "subgroups_hold": performance_row(kind="realised", segment="sex=female"),
 }
+AFTER_OUTCOMES = ["estimate_matches_outcome", "concept_holds"]
 CASES = [(DRIFT, name, row) for name, row in DRIFT_CASES.items()] + [
     (PERFORMANCE, name, row) for name, row in PERFORMANCE_CASES.items()
 ]
@@ -81,7 +83,7 @@ def test_every_check_is_covered() -> None:
     assert {check.name for check in CHECKS} == {name for _, name, _ in CASES}
 
 
-@pytest.mark.parametrize("name", [check.name for check in CHECKS if check.name not in {"estimate_matches_outcome"}])
+@pytest.mark.parametrize("name", [check.name for check in CHECKS if check.name not in AFTER_OUTCOMES])
 def test_missing_rows_never_pass(warehouse: Warehouse, name: str) -> None:
     mature(warehouse)
     found = verdict(warehouse, name)
@@ -117,10 +119,46 @@ def test_realised_without_reconciliation_fails(warehouse: Warehouse) -> None:
     assert verdict(warehouse, "estimate_matches_outcome").passed
 
 
+def test_outcomes_without_a_test_of_the_concept_fail(warehouse: Warehouse) -> None:
+    put(warehouse, PERFORMANCE, performance_row(kind="realised"))
+    assert not verdict(warehouse, "concept_holds").passed
+    row = performance_row(kind="concept", metric="concept_change", value=None, status="no_data")
+    put(warehouse, PERFORMANCE, performance_row(kind="realised"), row)
+    early = verdict(warehouse, "concept_holds")
+    assert early.passed
+    assert "too few" in early.summary
+
+
+def test_a_changed_concept_is_named_by_its_strata(warehouse: Warehouse) -> None:
+    def stratum(name: str, value: float, half: float) -> Row:
+        return performance_row(
+            kind="concept",
+            segment=name,
+            metric="log_odds_shift",
+            value=value,
+            ci_low=value - half,
+            ci_high=value + half,
+        )
+
+    put(
+        warehouse,
+        PERFORMANCE,
+        performance_row(kind="concept", metric="concept_change", value=0.0001, status="alarm"),
+        stratum("heart_failure=yes", -0.8, 0.4),
+        stratum("payer=medicare", 0.3, 0.4),
+    )
+    found = verdict(warehouse, "concept_holds")
+    assert not found.passed
+    assert "heart_failure=yes (-0.80)" in found.summary
+    assert "medicare" not in found.summary
+    assert month_statuses(warehouse, ONE)[0].realised == "alarm"
+
+
 def test_only_no_data_rows_never_pass(warehouse: Warehouse) -> None:
+    """But for the test of the concept: the first months of a model have nothing to be compared with."""
     put(warehouse, DRIFT, *({**row, "status": "no_data", "value": None} for row in DRIFT_CASES.values()))
     put(warehouse, PERFORMANCE, *({**row, "status": "no_data", "value": None} for row in PERFORMANCE_CASES.values()))
-    assert [name for _, name, _ in CASES if verdict(warehouse, name).passed] == []
+    assert [name for _, name, _ in CASES if verdict(warehouse, name).passed] == ["concept_holds"]
 
 
 def test_a_month_without_a_model_in_force_has_nothing_to_monitor(warehouse: Warehouse) -> None:
@@ -135,7 +173,7 @@ def test_a_month_without_a_model_in_force_has_nothing_to_monitor(warehouse: Ware
     assert {verdict(warehouse, name).summary for name in names} == {"no model is in force: nothing to monitor"}
     champion("xgboost-2023-05")
     mature(warehouse)
-    assert [name for name in names if verdict(warehouse, name).passed] == ["estimate_matches_outcome"]
+    assert [name for name in names if verdict(warehouse, name).passed] == AFTER_OUTCOMES
 
 
 def test_a_season_alone_does_not_fail(warehouse: Warehouse) -> None:

@@ -75,10 +75,11 @@ SCRIPT: tuple[DriftEvent, ...] = (
         month=30,
         kind="concept change",
         what="Case managers look after frequent attenders and patients with heart failure, whose odds of "
-        "readmission fall; home health and nursing homes lose staff, and the same patients now do worse there.",
-        expected="No drift of any feature at first; two months later, when outcomes are known, realised AUROC and "
-        "calibration are worse than estimated: without labels a concept change cannot be seen.",
-        effects={"frequent_use_risk": -0.55, "heart_failure_risk": -1.0, "home_health_risk": 1.2},
+        "readmission fall; home health and nursing homes lose half their staff, and the same patients now do much "
+        "worse there.",
+        expected="No drift of any feature at first: without labels a concept change cannot be seen. When the first "
+        "month's outcomes are known, concept_holds alarms and names disposition or heart failure.",
+        effects={"frequent_use_risk": -0.55, "heart_failure_risk": -1.0, "home_health_risk": 1.7},
     ),
 )
 
