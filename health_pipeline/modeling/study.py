@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from health_pipeline.errors import ModelError
 
 if TYPE_CHECKING:
     import optuna
@@ -14,6 +18,9 @@ HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 60
 """Silence after which a trial counts as dead, and its worker with it."""
 
+_ATTEMPTS = 5
+_PAUSE_SECONDS = 0.2
+
 
 def open_storage(address: str | None) -> optuna.storages.BaseStorage | None:
     """Storage of a study.
@@ -21,6 +28,9 @@ def open_storage(address: str | None) -> optuna.storages.BaseStorage | None:
     Args:
         address: ``journal:<file>``, the URL of a database, or None for memory. Several workers need a database:
             there a trial gives signs of life, so that nobody waits for a dead one.
+
+    Raises:
+        ModelError: the database cannot be used.
     """
     import optuna
 
@@ -30,28 +40,63 @@ def open_storage(address: str | None) -> optuna.storages.BaseStorage | None:
         from optuna.storages.journal import JournalFileBackend
 
         return optuna.storages.JournalStorage(JournalFileBackend(address.removeprefix("journal:")))
-    with warnings.catch_warnings():
-        # Signs of life are marked as experimental since Optuna 2.9.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.storages.RDBStorage(address, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS)
+    return _database(address)
 
 
-def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Trials that came to an end, their own or an early one."""
+def _database(address: str) -> optuna.storages.BaseStorage:
+    """Storage in a database. Workers that all find it empty make its tables at once: all but one must look again."""
     import optuna
+    from sqlalchemy.exc import SQLAlchemyError
 
-    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    return study.get_trials(deepcopy=False, states=states)
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            with warnings.catch_warnings():
+                # Signs of life are marked as experimental since Optuna 2.9.
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                return optuna.storages.RDBStorage(
+                    address, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS
+                )
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
+            if attempt == _ATTEMPTS:
+                raise ModelError(
+                    f"the study storage cannot be used ({type(error).__name__})",
+                    where="HEALTH_PIPELINE_TRAINING__STUDY_STORAGE",
+                    remedy="start the database, mend the address, or install the extra `postgres`",
+                ) from error
+        time.sleep(_PAUSE_SECONDS * attempt)
 
 
-def at_work(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Trials that some process works on now; always none where trials give no signs of life (memory, journal)."""
+@dataclass(frozen=True)
+class Progress:
+    """Trials of a study at one moment.
+
+    Attributes:
+        finished: those that came to an end, their own or an early one.
+        at_work: those that some process works on now; none where trials give no signs of life (memory, journal).
+        waiting: those that are given and not begun.
+    """
+
+    finished: list[optuna.trial.FrozenTrial]
+    at_work: list[optuna.trial.FrozenTrial]
+    waiting: list[optuna.trial.FrozenTrial]
+
+
+def progress_of(study: optuna.Study) -> Progress:
+    """How far a study is. Read at once: a trial that ends meanwhile must not be missed by both counts."""
     import optuna
     from optuna.storages._heartbeat import is_heartbeat_enabled
+    from optuna.trial import TrialState
 
-    if not is_heartbeat_enabled(study._storage):
-        return []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        optuna.storages.fail_stale_trials(study)
-    return study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
+    lively = is_heartbeat_enabled(study._storage)
+    if lively:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            optuna.storages.fail_stale_trials(study)
+    trials = study.get_trials(deepcopy=False)
+    return Progress(
+        finished=[trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)],
+        at_work=[trial for trial in trials if lively and trial.state == TrialState.RUNNING],
+        waiting=[trial for trial in trials if trial.state == TrialState.WAITING],
+    )

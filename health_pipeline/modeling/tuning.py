@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from health_pipeline.modeling.families.base import Family, Prepared
 from health_pipeline.modeling.profiles import Effort
-from health_pipeline.modeling.study import at_work, finished, open_storage
+from health_pipeline.modeling.study import open_storage, progress_of
 from health_pipeline.months import Month, months_between, shift
 
 if TYPE_CHECKING:
@@ -112,19 +112,20 @@ def tune(
         ),
     )
     while True:
-        done, others = len(finished(study)), len(at_work(study))
-        if done + others < effort.samples:
-            if done + others == 0 and not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
+        progress = progress_of(study)
+        taken = len(progress.finished) + len(progress.at_work)
+        if taken < effort.samples:
+            if not taken and not progress.waiting:
                 study.enqueue_trial(dict(family.defaults))
             study.optimize(_objective(study, family, prepared, effort, seed), n_trials=1)
-        elif others:
+        elif progress.at_work:
             time.sleep(_POLL_SECONDS)
         else:
             break
     best = study.best_trial
     trials = tuple(
         Trial(trial.number, dict(trial.user_attrs["parameters"]), trial.value, trial.state.name.lower())
-        for trial in finished(study)
+        for trial in progress.finished
     )
     return Tuned(month, dict(best.user_attrs["parameters"]), best.value, trials)
 
@@ -136,9 +137,10 @@ def _objective(
     import optuna
 
     def objective(trial: optuna.Trial) -> float:
-        others = any(other.number != trial.number for other in at_work(study))
+        progress = progress_of(study)
+        others = any(other.number != trial.number for other in progress.at_work)
         # Two workers with the same seed and the same finished trials would propose the same.
-        purpose = [str(len(finished(study))), *([f"trial {trial.number}"] if others else [])]
+        purpose = [str(len(progress.finished)), *([f"trial {trial.number}"] if others else [])]
         study.sampler = optuna.samplers.TPESampler(
             seed=seed_of(seed, *purpose), n_startup_trials=max(3, effort.samples // _STARTUP_SHARE)
         )
