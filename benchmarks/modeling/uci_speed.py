@@ -70,11 +70,11 @@ def instrumented(parts: Parts) -> Iterator[None]:
     """Time the rooms' own functions where they are called from."""
     from dagster import DagsterInstance
 
-    from health_pipeline.defs import models
+    from health_pipeline import promotion
     from health_pipeline.modeling import candidate, training
     from health_pipeline.modeling.tracking import Tracker
     from health_pipeline.promotion import champion
-    from health_pipeline.warehouse.io_manager import MonthlyTableIOManager
+    from health_pipeline.warehouse import Warehouse
 
     places: list[tuple[Any, str, str]] = [
         (training, "read_subject", "data"),
@@ -88,8 +88,8 @@ def instrumented(parts: Parts) -> Iterator[None]:
         (training, "write_card", "explain and card"),
         (training._Trainer, "record", "bundle and row"),
         (Tracker, "log", "MLflow"),
-        (models, "champion_months", "gates"),
-        (MonthlyTableIOManager, "handle_output", "warehouse"),
+        (promotion, "champion_months", "gates"),
+        (Warehouse, "replace", "warehouse"),
     ]
     places += [
         (DagsterInstance, name, "Dagster records")
