@@ -87,7 +87,8 @@ def _failed_checks(defs: Any, instance: Any) -> list[Report]:
     for key in sorted(defs.resolve_asset_graph().asset_check_keys, key=str):
         seen: set[str | None] = set()
         for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=1000):
-            if record.partition in seen:
+            # A run that was killed leaves evaluations that were planned and never made: what was found before stands.
+            if record.partition in seen or record.status == AssetCheckExecutionRecordStatus.PLANNED:
                 continue
             seen.add(record.partition)
             if record.status != AssetCheckExecutionRecordStatus.FAILED:

@@ -16,6 +16,9 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluation,
     AssetCheckEvaluationTargetMaterializationData,
 )
+from dagster._core.events import DagsterEvent
+from dagster._core.instance import RUNLESS_JOB_NAME
+from dagster._core.utils import make_new_run_id
 
 from health_pipeline.defs.partitions import range_of
 from health_pipeline.months import MonthRange, month_key
@@ -58,10 +61,19 @@ def _key(table: str) -> dg.AssetKey:
 
 
 def report(instance: dg.DagsterInstance, check: str, table: str, verdict: Verdict) -> None:
-    """Record a verdict outside of any run."""
+    """Record a verdict outside of any run.
+
+    Dagster keeps one evaluation for each check, month and run. What is reported without a run shares one id, so a month
+    could be judged only once; the event therefore carries an id of its own.
+    """
     key = _key(table)
     targets = _materializations(instance, key, MonthRange(verdict.month, verdict.month))
-    instance.report_runless_asset_event(_evaluation(check, key, verdict, targets, blocking=False))
+    event = DagsterEvent(
+        event_type_value=dg.DagsterEventType.ASSET_CHECK_EVALUATION.value,
+        job_name=RUNLESS_JOB_NAME,
+        event_specific_data=_evaluation(check, key, verdict, targets, blocking=False),
+    )
+    instance.report_dagster_event(event, make_new_run_id())
 
 
 def _table_checks(

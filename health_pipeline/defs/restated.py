@@ -150,7 +150,8 @@ class Records:
         key = dg.AssetCheckKey(dg.AssetKey(table.split(".")), CHECK)
         newest: dict[str, bool] = {}
         for record in self.instance.event_log_storage.get_asset_check_execution_history(key, limit=HISTORY):
-            if record.partition is not None and record.evaluation is not None:
+            # A run that was killed leaves evaluations that were planned and never made.
+            if record.partition is not None and isinstance(record.evaluation, dg.AssetCheckEvaluation):
                 newest.setdefault(record.partition, record.evaluation.passed)
         return sorted(parse_month(partition) for partition, passed in newest.items() if not passed)
 

@@ -5,7 +5,8 @@ import pytest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from health_pipeline.defs.checks import asset_checks
+from health_pipeline.defs.checks import asset_checks, report
+from health_pipeline.months import MonthRange
 from health_pipeline.settings import load_settings
 from health_pipeline.verdicts import Check, Verdict
 
@@ -58,6 +59,14 @@ def test_every_month_of_a_range_has_its_own_record(tmp_path, instance):
     evaluation = found["2022-03-01"].event.dagster_event.asset_check_evaluation_data
     assert evaluation.metadata["rows"].value == 3
     assert evaluation.target_materialization_data.run_id == result.run_id
+
+
+def test_a_month_can_be_judged_outside_of_runs_again_and_again(instance):
+    month = MonthRange.of("2022-03", "2022-03").first
+    for passed in (False, True, False):
+        report(instance, "plausible", "gold.numbers", Verdict(month, passed, "looked at"))
+    history = instance.event_log_storage.get_asset_check_execution_history(dg.AssetCheckKey(KEY, "plausible"), limit=10)
+    assert [each.status for each in history] == [Status.FAILED, Status.SUCCEEDED, Status.FAILED]
 
 
 def test_a_blocking_failure_of_one_month_stops_what_follows_and_names_the_month(tmp_path, instance):
