@@ -101,6 +101,7 @@ def main() -> None:
             "drift_warning_share": share(status.drift == "warning" for status in statuses),
             "performance_alarm_share": share(status.performance == "alarm" for status in statuses),
             "performance_warning_share": share(status.performance == "warning" for status in statuses),
+            **concept_shares(warehouse, months),
             "any_alarm_share": share(status.violates for status in statuses),
             "no_data_months": sum(status.drift == "no_data" for status in statuses),
             "median_gap_estimated_realised_auroc": round(float(np.median(gaps)), 4) if gaps else None,
@@ -112,6 +113,15 @@ def main() -> None:
             "drift_seconds": round(drift_seconds, 1),
         }
         print(json.dumps(report, indent=1))
+
+
+def concept_shares(warehouse: Warehouse, months: MonthRange) -> dict[str, float]:
+    """How often the tests of a changed concept spoke, of the months that had enough history."""
+    rows = rows_of(warehouse, PERFORMANCE, months, "kind = 'concept' AND metric = 'concept_change'")
+    known = [row["status"] for row in rows if row["status"] != "no_data"]
+    if not known:
+        return {}
+    return {f"concept_{status}_share": share(each == status for each in known) for status in ("alarm", "warning")}
 
 
 def share(found: Any) -> float:

@@ -13,11 +13,13 @@ from dagster._core.events import DagsterEventType
 from health_pipeline import monitoring, notify
 from health_pipeline.clock import Clock
 from health_pipeline.defs.due import Due, Stage, due
+from health_pipeline.defs.episodes import episode_before, failure_of
 from health_pipeline.defs.failures import root_cause
 from health_pipeline.defs.partitions import Partitions
 from health_pipeline.defs.requests import STAGES, TRIGGER_TAG, requests
 from health_pipeline.defs.state import read_state
 from health_pipeline.months import Month, MonthRange, month_key, parse_month, shift
+from health_pipeline.notify.episodes import told_since
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse import Warehouse
 
@@ -142,7 +144,8 @@ def _failed_checks(settings: Settings, clock: Clock) -> dg.SensorDefinition:
         name="failed_check_alerts",
         minimum_interval_seconds=30,
         default_status=sensor_status(settings),
-        description="One alert for each failed check evaluation, of any severity, with its month.",
+        description="One alert for each failed check evaluation, of any severity, with its month; for the record only "
+        "where an episode says nothing new.",
     )
     def failed_check_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         cursor = int(context.cursor or 0)
@@ -165,6 +168,7 @@ def _failed_checks(settings: Settings, clock: Clock) -> dg.SensorDefinition:
                 severity=evaluation.severity.value,
                 summary=evaluation.description or "",
                 evaluation=str(record.storage_id),
+                told_since=told_since(failure_of(evaluation), episode_before(context.instance, record.event_log_entry)),
             )
             notify.send(alert, settings, clock)
         notify.flush(settings, clock)

@@ -8,7 +8,7 @@ chance and large enough to harm the model, or monitoring itself has nothing to j
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from health_pipeline.monitoring.statuses import CONCEPT_METRIC, JUDGED_METRICS, 
 from health_pipeline.monitoring.tables import DRIFT, PERFORMANCE
 from health_pipeline.months import Month, MonthRange, shift
 from health_pipeline.promotion.tables import CHAMPION
-from health_pipeline.verdicts import Check, Verdict
+from health_pipeline.verdicts import Check, Number, Verdict
 from health_pipeline.warehouse.slices import Slice
 
 if TYPE_CHECKING:
@@ -64,28 +64,55 @@ def _without_model(warehouse: Warehouse, months: MonthRange) -> set[Month]:
 
 
 def _nothing(month: Month, what: str) -> Verdict:
-    return Verdict(month, passed=False, summary=f"no data: {what}", severity="ERROR", numbers={"status": "no_data"})
-
-
-def _verdict(month: Month, rows: Rows, what: str, name: Callable[[dict[str, Any]], str]) -> Verdict:
-    """From the worst status of the rows."""
-    status = worst(row["status"] for row in rows)
-    beyond = [row for row in rows if row["status"] == status]
-    names = list(dict.fromkeys(name(row) for row in beyond))
-    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-    summary = f"{what}: ok" if status == "ok" else f"{what}: {status} in {shown}"
     return Verdict(
         month,
-        passed=status == "ok",
-        summary=summary,
-        severity="WARN" if status == "warning" else "ERROR",
-        numbers={
-            "status": status,
-            "alarms": sum(row["status"] == "alarm" for row in rows),
-            "warnings": sum(row["status"] == "warning" for row in rows),
-            "numbers_judged": len(rows),
-        },
+        passed=False,
+        summary=f"no data: {what}",
+        severity="ERROR",
+        numbers={"status": "no_data"},
     )
+
+
+def _verdict(
+    month: Month,
+    rows: Rows,
+    what: str,
+    name: Callable[[dict[str, Any]], str],
+    subject: Callable[[dict[str, Any]], str] | None = None,
+) -> Verdict:
+    """From the worst status of the rows.
+
+    Args:
+        month: judged month.
+        rows: judged numbers.
+        what: for the summary.
+        name: what a number is called in the summary.
+        subject: its stable name, by which a later month is known to say the same; ``name`` where that holds no value.
+    """
+    status = worst(row["status"] for row in rows)
+    summary = f"{what}: {status}"
+    if status != "ok":
+        summary += f" in {_listed(name(row) for row in rows if row['status'] == status)}"
+    if status == "alarm" and (warned := [name(row) for row in rows if row["status"] == "warning"]):
+        summary += f"; warning in {_listed(warned)}"
+    numbers: dict[str, Number] = {
+        "status": status,
+        "alarms": sum(row["status"] == "alarm" for row in rows),
+        "warnings": sum(row["status"] == "warning" for row in rows),
+        "numbers_judged": len(rows),
+    }
+    if status in {"warning", "alarm"}:  # missing numbers have no subjects: to be blind is told every month
+        numbers["subjects"] = "; ".join(sorted({(subject or name)(row) for row in rows if row["status"] == status}))
+    return Verdict(month, status == "ok", summary, "WARN" if status == "warning" else "ERROR", numbers)
+
+
+def _listed(names: Iterable[str]) -> str:
+    every = list(dict.fromkeys(names))
+    return ", ".join(every[:_SHOWN]) + (f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else "")
+
+
+def _drifted(row: dict[str, Any]) -> str:
+    return str(row["subject"])
 
 
 def _features(month: Month, rows: Rows) -> Verdict:
@@ -93,7 +120,7 @@ def _features(month: Month, rows: Rows) -> Verdict:
     known = [row for row in judged if row["status"] != "no_data"]
     if not known:
         return _nothing(month, "no feature could be compared with the champion's training window")
-    return _verdict(month, known, "features", lambda row: row["subject"])
+    return _verdict(month, known, "features", _drifted)
 
 
 def _scores(month: Month, rows: Rows) -> Verdict:
@@ -107,7 +134,7 @@ def _volume(month: Month, rows: Rows) -> Verdict:
     judged = [row for row in rows if row["subject_kind"] == "volume"]
     if not judged:
         return _nothing(month, "discharges were not counted")
-    return _verdict(month, judged, "volume", lambda row: f"{row['subject']} ({row['value'] or 0:+.1%})")
+    return _verdict(month, judged, "volume", lambda row: f"{row['subject']} ({row['value'] or 0:+.1%})", _drifted)
 
 
 def _measured(rows: Rows, kind: str) -> list[dict[str, Any]]:
@@ -121,6 +148,10 @@ def _measured(rows: Rows, kind: str) -> list[dict[str, Any]]:
     ]
 
 
+def _subject(row: dict[str, Any]) -> str:
+    return f"{row['segment']} {row['metric']} over {row['window_months']} months"
+
+
 def _name(row: dict[str, Any]) -> str:
     value = "unknown" if row["value"] is None else f"{row['value']:.3f}"
     return f"{row['metric']} {value} over {row['window_months']} months"
@@ -130,7 +161,7 @@ def _estimated(month: Month, rows: Rows) -> Verdict:
     judged = _measured(rows, "estimated")
     if not judged:
         return _nothing(month, "the champion's performance was not estimated")
-    return _verdict(month, judged, "estimated performance", _name)
+    return _verdict(month, judged, "estimated performance", _name, _subject)
 
 
 def _reconciled(month: Month, rows: Rows) -> Verdict:
@@ -139,7 +170,7 @@ def _reconciled(month: Month, rows: Rows) -> Verdict:
         if _measured(rows, "realised"):
             return _nothing(month, "outcomes have matured, but the estimate was not reconciled")
         return Verdict(month, passed=True, summary="not matured: nothing to reconcile yet", severity="WARN")
-    return _verdict(month, judged, "estimated against realised", _name)
+    return _verdict(month, judged, "estimated against realised", _name, _subject)
 
 
 def _concept(month: Month, rows: Rows) -> Verdict:
@@ -152,7 +183,9 @@ def _concept(month: Month, rows: Rows) -> Verdict:
     (row,) = judged
     if row["status"] == "no_data":
         return Verdict(month, passed=True, summary="too few matured months before it to tell a change", severity="WARN")
-    verdict = _verdict(month, judged, "relation of risk and outcome", lambda row: f"the tests, p {row['value']:.2g}")
+    verdict = _verdict(
+        month, judged, "relation of risk and outcome", lambda row: f"the tests, p {row['value']:.2g}", _subject
+    )
     if verdict.passed:
         return verdict
     moved = ", ".join(f"{each['segment']} ({each['value']:+.2f})" for each in _moved(rows))
@@ -184,7 +217,7 @@ def _subgroups(month: Month, rows: Rows) -> Verdict:
     ]
     if not judged:
         return Verdict(month, passed=False, summary="no subgroup is large enough to be judged", severity="WARN")
-    return _verdict(month, judged, "subgroups", lambda row: f"{row['segment']} {_name(row)}")
+    return _verdict(month, judged, "subgroups", lambda row: f"{row['segment']} {_name(row)}", _subject)
 
 
 def _realised(warehouse: Warehouse, months: MonthRange, settings: Settings) -> list[Verdict]:
@@ -196,7 +229,7 @@ def _realised(warehouse: Warehouse, months: MonthRange, settings: Settings) -> l
         measured = [row for row in _measured(rows, "realised") if row["month"] == month]
         judged = [row for row in measured if row["window_months"] in {1, window} and row["status"] != "no_data"]
         if judged:
-            return _verdict(month, judged, "realised performance", _name)
+            return _verdict(month, judged, "realised performance", _name, _subject)
         if measured:
             return _nothing(month, "outcomes have matured, but no measure could be judged")
         if newest is not None and newest < shift(month, 2):

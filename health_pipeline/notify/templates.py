@@ -10,7 +10,15 @@ Links = tuple[tuple[str, str], ...]
 
 
 def check_failed(
-    *, check: str, asset: str, partition: str | None, severity: str, summary: str, evaluation: str, links: Links = ()
+    *,
+    check: str,
+    asset: str,
+    partition: str | None,
+    severity: str,
+    summary: str,
+    evaluation: str,
+    told_since: str | None = None,
+    links: Links = (),
 ) -> Alert:
     """A check said no.
 
@@ -21,13 +29,19 @@ def check_failed(
         severity: ``WARN`` or ``ERROR``.
         summary: what the check said.
         evaluation: id of the evaluation event: one alert for each.
+        told_since: first month of an episode in which the same was told before; the alert is then for the record.
         links: title and address.
     """
     is_error = severity.upper() == "ERROR"
+    level: Severity = "critical" if is_error else "warning"
+    verb = "Check failed" if is_error else "Check warns"
+    if told_since is not None:
+        level, verb = "info", "Check still fails" if is_error else "Check still warns"
+        summary = f"{summary}\nNothing new: told since {told_since[:7]}."
     return Alert(
         event_id("check_failed", asset, check, partition, evaluation),
-        "critical" if is_error else "warning",
-        f"{'Check failed' if is_error else 'Check warns'}: {check} on {asset}{_of(partition)}",
+        level,
+        f"{verb}: {check} on {asset}{_of(partition)}",
         summary,
         "check_failed",
         partition,

@@ -1,9 +1,11 @@
 """Sensors on a real home: what they request and whom they tell, once."""
 
 import json
+import uuid
 
 import dagster as dg
 import pytest
+from dagster._core.events import DagsterEvent, DagsterEventType
 
 from health_pipeline.clock import system_clock
 from health_pipeline.defs.due import Due, Stage
@@ -67,6 +69,57 @@ def test_every_failed_check_is_told_once_with_any_severity(settings):
     assert "0 evaluations read" in again.skip_message
     assert "1 failed" in replayed.skip_message
     assert [line["title"] for line in told(settings)] == ["Check warns: suspicious on gold/labels"]
+
+
+def evaluate(instance, month, subjects, *, passed=False, severity=dg.AssetCheckSeverity.ERROR):
+    metadata = {"subjects": subjects} if subjects else {}
+    evaluation = dg.AssetCheckEvaluation(
+        check_name="features_resemble_training",
+        asset_key=dg.AssetKey(["monitoring", "drift"]),
+        passed=passed,
+        severity=severity,
+        metadata={name: dg.MetadataValue.text(value) for name, value in metadata.items()},
+        partition=f"2024-{month:02d}-01",
+    )
+    event = DagsterEvent(DagsterEventType.ASSET_CHECK_EVALUATION.value, "any", event_specific_data=evaluation)
+    instance.report_dagster_event(event, run_id=str(uuid.uuid4()))
+
+
+def rung(settings):
+    """Month and whether it rang, of every alert."""
+    return [(int(line["partition"][5:7]), line["severity"]) for line in told(settings)]
+
+
+def test_an_episode_rings_once_and_again_when_something_is_new(settings, instance):
+    warn = dg.AssetCheckSeverity.WARN
+    alerts = sensor(settings, "failed_check_alerts")
+    evaluate(instance, 1, "age", severity=warn)
+    evaluate(instance, 2, "age")  # worse
+    evaluate(instance, 3, "age")  # nothing new
+    evaluate(instance, 4, "age; payer")  # something joins
+    evaluate(instance, 5, "payer", severity=warn)  # better
+    evaluate(instance, 6, "payer", passed=True)  # over
+    evaluate(instance, 7, "payer")  # another episode
+    evaluate(instance, 7, "payer")  # the month is judged again
+    evaluate(instance, 8, None)  # what has no subjects is told every month
+    evaluate(instance, 9, None)
+    tick = alerts.evaluate_tick(dg.build_sensor_context(instance=instance))
+    expected = [(1, "warning"), (2, "critical"), (3, "info"), (4, "critical"), (5, "info"), (7, "critical")]
+    assert rung(settings) == [*expected, (7, "info"), (8, "critical"), (9, "critical")]
+    assert "still fails" in told(settings)[2]["title"]
+    assert "told since 2024-01" in told(settings)[2]["body"]
+    alerts.evaluate_tick(dg.build_sensor_context(instance=instance, cursor="0"))
+    assert len(rung(settings)) == 9, "a lost cursor repeats nothing"
+    assert "9 failed" in tick.skip_message
+
+
+def test_a_month_that_failed_again_after_it_passed_rings(settings, instance):
+    alerts = sensor(settings, "failed_check_alerts")
+    evaluate(instance, 1, "age")
+    evaluate(instance, 1, "age", passed=True)
+    evaluate(instance, 1, "age")
+    alerts.evaluate_tick(dg.build_sensor_context(instance=instance))
+    assert rung(settings) == [(1, "critical"), (1, "critical")]
 
 
 def graph():
