@@ -1,21 +1,25 @@
-"""Growth: cost of the backfill as months and admissions grow, with a fitted exponent and a plot in ``docs/``.
+"""Growth: cost of the backfill as months and admissions grow, with a fitted exponent and a plot.
 
-``python -m benchmarks.warehouse.growth --admissions 10000 100000 1000000 --months 12 36 120``
+``python -m benchmarks.warehouse.growth --admissions 10000 100000 1000000 --months 12 36 120 --plot docs/images/warehouse-growth.svg``
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from benchmarks.warehouse.landing import Scale, write_landing
-from benchmarks.warehouse.measure import run_json, save, scratch, verdict
+from benchmarks.warehouse.landing import Scale, landing_of
+from benchmarks.warehouse.measure import RESULTS, run_json, save, scratch, verdict
 
-PLOT = Path(__file__).parents[2] / "docs" / "images" / "warehouse-growth.svg"
+Cost = Mapping[tuple[int, int], Mapping[str, Any]]
+Points = list[tuple[float, float]]
 
 
-def exponent(points: list[tuple[float, float]]) -> float:
+def exponent(points: Points) -> float:
     """Least-squares slope of log cost over log size."""
     xs, ys = ([math.log(point[axis]) for point in points] for axis in (0, 1))
     mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
@@ -23,51 +27,74 @@ def exponent(points: list[tuple[float, float]]) -> float:
     return covariance / sum((x - mean_x) ** 2 for x in xs)
 
 
+def grid_of(admissions: list[int], months: list[int]) -> list[tuple[int, int]]:
+    """Every size with the most months, and every number of months with the most stays a month."""
+    most, longest = admissions[-1], months[-1]
+    return sorted({(size, longest) for size in admissions} | {(most * m // longest, m) for m in months})
+
+
 def main() -> None:
-    """Run every combination once; fit cost over admissions (fixed months) and over months (fixed admissions)."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--admissions", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--months", type=int, nargs="+", default=[12, 36, 120])
+    """Run every combination once."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--admissions", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--months", type=int, nargs="+", default=[4, 12, 36])
+    parser.add_argument("--plot", type=Path, default=RESULTS / "warehouse_growth.svg")
+    parser.add_argument("--work", type=Path, help="keep the data here for the next time")
     chosen = parser.parse_args()
-    grid = {(size, chosen.months[-1]) for size in chosen.admissions}
-    grid |= {(chosen.admissions[-1] * months // chosen.months[-1], months) for months in chosen.months}
     cost = {}
-    for admissions, months in sorted(grid):
+    for admissions, months in grid_of(chosen.admissions, chosen.months):
         scale = Scale(admissions, months)
-        with scratch() as folder:
-            write_landing(folder / "landing", scale)
-            way = ("manager", folder / "home", folder / "landing", admissions, months, 0)
+        with scratch(chosen.work) as folder:
+            shutil.rmtree(folder / "growth", ignore_errors=True)
+            way = ("manager", folder / "growth", landing_of(folder, scale), admissions, months, 0)
             cost[admissions, months] = run_json("benchmarks.warehouse.ways", *way)
         print(f"  {admissions} admissions, {months} months: {cost[admissions, months]['cpu']:.1f} s CPU", flush=True)
-    by_size = [(size, cost[size, chosen.months[-1]]["cpu"]) for size in chosen.admissions]
-    by_months = [
-        (months, cost[chosen.admissions[-1] * months // chosen.months[-1], months]["cpu"]) for months in chosen.months
+    report(vars(chosen), chosen.admissions, chosen.months, cost, chosen.plot)
+
+
+def report(scale: dict[str, Any], admissions: list[int], months: list[int], cost: Cost, plot: Path) -> None:
+    """Fit, print, draw and save.
+
+    Args:
+        scale: what was asked for.
+        admissions: sizes with the most months.
+        months: lengths with the most stays a month.
+        cost: what each point of the grid measured.
+        plot: where the figure goes.
+    """
+    most, longest = admissions[-1], months[-1]
+    by_size = [(size, cost[size, longest]["cpu"]) for size in admissions]
+    by_months = [(count, cost[most * count // longest, count]["cpu"]) for count in months]
+    results = [
+        verdict("exponent of CPU over admissions, months fixed", exponent(by_size), 1.1, unit=""),
+        verdict("exponent of CPU over months, stays a month fixed", exponent(by_months), 1.1, unit=""),
     ]
-    results = {
-        "exponent over admissions": verdict("exponent over admissions, months fixed", exponent(by_size), 1.1, unit=""),
-        "exponent over months": verdict("exponent over months, stays a month fixed", exponent(by_months), 1.1, unit=""),
-    }
-    _plot(by_size, by_months)
+    _draw(
+        plot,
+        (f"admissions in {longest} months", by_size),
+        (f"months of {most // longest:,} admissions", by_months),
+    )
     save(
-        "warehouse_growth",
-        {"results": results, "cost": [{"admissions": a, "months": m, **run} for (a, m), run in cost.items()]},
+        "warehouse_growth", scale, results, cost=[{"admissions": a, "months": m, **run} for (a, m), run in cost.items()]
     )
 
 
-def _plot(by_size: list[tuple[float, float]], by_months: list[tuple[float, float]]) -> None:
+def _draw(plot: Path, *panels: tuple[str, Points]) -> None:
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(1, 2, subplot_titles=("admissions (months fixed)", "months (stays a month fixed)"))
-    for column, points in enumerate((by_size, by_months), start=1):
-        figure.add_trace(
-            go.Scatter(x=[p[0] for p in points], y=[p[1] for p in points], mode="lines+markers"), 1, column
-        )
-        figure.update_xaxes(type="log", row=1, col=column)
-        figure.update_yaxes(type="log", title="CPU seconds", row=1, col=column)
-    figure.update_layout(showlegend=False, width=900, height=360, title="Backfill bronze to gold: cost as work grows")
-    PLOT.parent.mkdir(parents=True, exist_ok=True)
-    figure.write_image(PLOT)
+    titles = [f"{title}: exponent {exponent(points):.2f}" for title, points in panels]
+    figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.12)
+    for column, (title, points) in enumerate(panels, start=1):
+        sizes, seconds = ([point[axis] for point in points] for axis in (0, 1))
+        labels = [f"{value:.1f} s" for value in seconds]
+        line = go.Scatter(x=sizes, y=seconds, text=labels, mode="lines+markers+text", textposition="top left")
+        figure.add_trace(line, 1, column)
+        figure.update_xaxes(type="log", title=title, tickvals=sizes, row=1, col=column)
+        figure.update_yaxes(type="log", title="CPU seconds", dtick=1, row=1, col=column)
+    figure.update_layout(showlegend=False, width=900, height=380, template="plotly_white", colorway=["#1f5fa8"])
+    plot.parent.mkdir(parents=True, exist_ok=True)
+    figure.write_image(plot)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ surround the stays. Values are plausible, not realistic: this measures time, not
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,17 @@ class Scale:
         """Months ending 2024-12."""
         last = MonthRange.of("2024-12").last
         return MonthRange(shift(last, 1 - self.months), last)
+
+
+def landing_of(folder: Path, scale: Scale) -> Path:
+    """The landing zone of this size below ``folder``, made when it is not there whole."""
+    landing = folder / f"landing-{scale.admissions}-{scale.months}"
+    if not landing.exists():
+        half = landing.with_name(f"{landing.name}.half")
+        shutil.rmtree(half, ignore_errors=True)
+        write_landing(half, scale)
+        half.rename(landing)
+    return landing
 
 
 def write_landing(folder: Path, scale: Scale) -> None:

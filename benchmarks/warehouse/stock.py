@@ -40,7 +40,7 @@ def run_months(settings: Settings, scale: Scale, count: int) -> dict[str, Any]:
             )
             assert result.success
         seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
-    return {"stock_months": count, "stock_seconds": seconds, "stock_cpu": cpu, "history_seconds": filled}
+    return {"stock_months": count, "stock_wall": seconds, "stock_cpu": cpu, "history_seconds": filled}
 
 
 def _fill(settings: Settings, scale: Scale, file: str) -> float:

@@ -1,6 +1,6 @@
 """Four ways to do the same backfill; each runs in a process of its own and prints one JSON object.
 
-``python -m benchmarks.warehouse.ways <way> <home> <landing> <admissions> <months> <threads>``
+``python -m benchmarks.warehouse.ways <way> <home> <landing> <admissions> <months> <threads> [<stock months>]``
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.warehouse.landing import Scale
+from benchmarks.warehouse.measure import timed_storage
 from benchmarks.warehouse.steps import settings_of, steps
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse import Warehouse
-
-STOCK_MONTHS = 6
 
 
 def bare(settings: Settings, scale: Scale) -> dict[str, Any]:
@@ -68,62 +66,39 @@ def dagster(settings: Settings, scale: Scale) -> dict[str, Any]:
         executor=dg.in_process_executor,
     )
     with open_instance(settings) as instance:
-        stored = _timed(instance.event_log_storage)
+        stored = timed_storage(instance.event_log_storage)
         outcomes = [execute(defs, run, instance) for run in plan_runs(defs, scale.range)]
     errors = [error for outcome in outcomes for error in outcome.errors]
     return {"errors": errors, "event_seconds": stored["seconds"], "events": stored["events"]}
 
 
-def _timed(storage: Any) -> dict[str, float]:
-    """Count what is stored in the event log, and the time it takes."""
-    spent = {"seconds": 0.0, "events": 0, "depth": 0}
-
-    def timed(method: Callable[..., Any], count: Callable[[Any], int]) -> Callable[..., Any]:
-        def call(argument: Any) -> Any:
-            begun = time.perf_counter()
-            spent["depth"] += 1
-            try:
-                return method(argument)
-            finally:
-                spent["depth"] -= 1
-                if not spent["depth"]:  # a batch stores its events one by one
-                    spent["seconds"] += time.perf_counter() - begun
-                    spent["events"] += count(argument)
-
-        return call
-
-    storage.store_event = timed(storage.store_event, lambda _: 1)
-    storage.store_event_batch = timed(storage.store_event_batch, len)
-    return spent
-
-
-def stock(settings: Settings, scale: Scale) -> dict[str, Any]:
+def stock(settings: Settings, scale: Scale, months: int) -> dict[str, Any]:
     """dagster-duckdb-pandas as it comes: the same SQL over pandas frames, a run for each month.
 
-    The history of the table is copied from the warehouse beforehand (not timed); the last months are run.
+    The history of the tables is copied from the warehouse beforehand (not timed); the last months are run.
     """
     from benchmarks.warehouse.stock import run_months
 
-    return run_months(settings, scale, STOCK_MONTHS)
+    return run_months(settings, scale, months)
 
 
-def main(way: str, home: str, landing: str, admissions: str, months: str, threads: str) -> None:
-    scale = Scale(int(admissions), int(months))
-    settings = settings_of(Path(home), Path(landing), scale, int(threads))
+def main(way: str, home: str, landing: str, *numbers: str) -> None:
+    """Run one way and print what it took."""
+    admissions, months, threads, *stock_months = map(int, numbers)
+    scale = Scale(admissions, months)
+    settings = settings_of(Path(home), Path(landing), scale, threads)
+    if way == "dagster":
+        import health_pipeline.defs.build  # noqa: F401  a code location is loaded before its runs
     before, begun = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    found = {"bare": bare, "manager": manager, "dagster": dagster, "stock": stock}[way](settings, scale)
+    found = {"bare": bare, "manager": manager, "dagster": dagster, "stock": stock}[way](settings, scale, *stock_months)
     after = resource.getrusage(resource.RUSAGE_SELF)
-    print(
-        json.dumps(
-            {
-                "wall": time.perf_counter() - begun,
-                "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-                "peak_gib": after.ru_maxrss / 2**20,
-                **found,
-            }
-        )
-    )
+    taken = {
+        "wall": time.perf_counter() - begun,
+        "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "peak_gib": after.ru_maxrss / 2**20,
+    }
+    print(json.dumps(taken | found))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:7])
+    main(*sys.argv[1:])
