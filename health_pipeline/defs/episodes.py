@@ -48,13 +48,13 @@ def _before(instance: dg.DagsterInstance, entry: EventLogEntry) -> Iterator[Fail
         history = instance.event_log_storage.get_asset_check_execution_history(
             key, limit=10, partition_filter=PartitionKeyFilter(key=partition)
         )
-        known = [record for record in history if record.event is not None and record.evaluation is not None]
         # Of its own month only what was evaluated before it; of earlier months what holds by now.
-        found = next((each for each in known if back or each.event.timestamp < entry.timestamp), None)
+        known = (each for each in history if each.event and (back or each.event.timestamp < entry.timestamp))
+        found = next((each.evaluation for each in known if each.evaluation), None)
         if found is None:
             if back:
                 return
             continue
-        if found.evaluation.passed:
+        if found.passed:
             return
-        yield failure_of(found.evaluation)
+        yield failure_of(found)
