@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 from importlib.resources import files
@@ -166,7 +168,7 @@ def test_rights_stay_inside_the_namespace(documents):
         for rule in role["rules"]:
             assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
             if "secrets" in rule["resources"] and rule["verbs"] != ["create"]:
-                assert rule["resourceNames"] == [NAME]
+                assert set(rule["resourceNames"]) <= {NAME, f"{NAME}-registry"}
 
 
 @pytest.mark.parametrize("place", ["compose", "kubernetes/base"])
@@ -178,3 +180,47 @@ def test_an_instance_differs_only_in_where_things_lie(place):
         key: value for key, value in stock.items() if key not in placed
     }
     assert "postgres" in own["storage"]
+
+
+def dry_run(text: str) -> list[str]:
+    """Objects that the API server of KUBECONFIG would make of the manifests, after every admission but the storing."""
+    words = ["kubectl", "apply", "--dry-run=server", "--output=name", "--filename=-"]
+    done = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def served_versions() -> set[str]:
+    done = subprocess.run(["kubectl", "api-versions"], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.servers
+@pytest.mark.skipif("KUBECONFIG" not in os.environ, reason="needs a cluster at KUBECONFIG")
+def test_a_real_api_server_takes_every_document(documents):
+    (namespace,) = of_kind(documents, "Namespace")
+    exists = (
+        subprocess.run(["kubectl", "get", "namespace", namespace], capture_output=True, check=False).returncode == 0
+    )
+    served = served_versions()
+    # Clusters before 1.21 know disruption budgets as v1beta1 only; the fields used here are the same.
+    text = yaml.safe_dump_all(
+        {**item, "apiVersion": "policy/v1beta1"}
+        if item["apiVersion"] == "policy/v1" and "policy/v1" not in served
+        else item
+        for item in documents
+    )
+    if not exists:
+        subprocess.run(["kubectl", "create", "namespace", namespace], capture_output=True, check=True)
+    try:
+        assert len(dry_run(text)) == len(documents)
+        refused = json.loads(json.dumps(of_kind(documents, "Deployment")["daemon"]))
+        refused["spec"]["selector"]["matchLabels"] = {"app.kubernetes.io/component": "another"}
+        words = ["kubectl", "apply", "--dry-run=server", "--filename=-"]
+        done = subprocess.run(words, input=json.dumps(refused), capture_output=True, text=True, check=False)
+        assert done.returncode != 0, "a selector that fits no pod is refused"
+    finally:
+        if not exists:
+            subprocess.run(
+                ["kubectl", "delete", "namespace", namespace, "--wait=false"], capture_output=True, check=True
+            )
