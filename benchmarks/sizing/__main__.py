@@ -1,10 +1,11 @@
 """Processor seconds, peak memory and disk of every stage of the graph, for hospitals of several sizes.
 
-``python -m benchmarks.sizing --admissions 10000 100000 --months 24``
+``python -m benchmarks.sizing --admissions 10000 100000``
 
-The stages run as commands of their own, as people run them. The newest but one month is the first with models, so it is
-tuned; the newest month takes its parameters over: that is what eleven of twelve months cost. One thread, so that
-processor seconds do not hide behind cores.
+Fifteen months, the stages as commands of their own, as people run them. The newest but one month is the first with
+models, so it is tuned; the newest month takes its parameters over: that is what eleven of twelve months cost. Models
+see the shortest training window (six months, and six more to validate and judge). One thread, so that processor seconds
+do not hide behind cores.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from benchmarks.warehouse.measure import save, scratch
 from health_pipeline.months import MonthRange, shift
 
+MONTHS = 15
 LAST = MonthRange.of("2024-12").last
 NEW_MONTH = ("new month, extracts", "new month, models", "new month, scoring", "new month, monitoring")
 
@@ -38,23 +40,22 @@ def main() -> None:
     """Measure each size in a home of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--admissions", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--months", type=int, default=24)
     chosen = parser.parse_args()
     for admissions in chosen.admissions:
         with scratch() as folder:
-            save(f"sizing_{admissions}", measure(folder / "home", admissions, chosen.months))
+            save(f"sizing_{admissions}", measure(folder / "home", admissions))
 
 
-def measure(home: Path, admissions: int, months: int) -> dict[str, object]:
+def measure(home: Path, admissions: int) -> dict[str, object]:
     """Stages in order, and what lies on the disk afterwards."""
-    first = shift(LAST, 1 - months)
+    first = shift(LAST, 1 - MONTHS)
     environment = {
         **os.environ,
         "HEALTH_PIPELINE_HOME": str(home),
         "HEALTH_PIPELINE_START_MONTH": f"{first:%Y-%m}",
         "HEALTH_PIPELINE_END_MONTH": f"{LAST:%Y-%m}",
         "HEALTH_PIPELINE_AUTOMATION": "false",
-        "HEALTH_PIPELINE_SIMULATOR__ADMISSIONS_PER_MONTH": str(admissions // months),
+        "HEALTH_PIPELINE_SIMULATOR__ADMISSIONS_PER_MONTH": str(admissions // MONTHS),
         "HEALTH_PIPELINE_TRAINING__THREADS": "1",
         "HEALTH_PIPELINE_WAREHOUSE__THREADS": "1",
         "OMP_NUM_THREADS": "1",
@@ -76,7 +77,7 @@ def measure(home: Path, admissions: int, months: int) -> dict[str, object]:
     ]
     disk = {name: _bytes(home / path) / 1e6 for name, path in _PLACES.items()}
     print("  disk, MB: " + ", ".join(f"{name} {size:,.1f}" for name, size in disk.items()), flush=True)
-    return {"admissions": admissions, "months": months, "costs": [asdict(cost) for cost in costs], "disk_mb": disk}
+    return {"admissions": admissions, "months": MONTHS, "costs": [asdict(cost) for cost in costs], "disk_mb": disk}
 
 
 _PLACES = {
@@ -96,7 +97,6 @@ def _run(stage: str, environment: dict[str, str], *arguments: str) -> Cost:
         [sys.executable, "-m", "health_pipeline", *arguments],
         env=environment,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
     )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
