@@ -183,9 +183,9 @@ def against_lace(holdout: Holdout, challenger: Scored, policy: Policy, bootstrap
     if holdout.lace is None:
         return NOTHING
     known = np.isfinite(holdout.lace)
-    y = holdout.y[known]
-    if not 0 < y.sum() < y.size:
+    if not known.any():
         return NOTHING
+    y = holdout.y[known]
     lace = Scored(_unit_range(holdout.lace[known]), 0.5)
     model = Scored(challenger.probabilities[known], challenger.threshold)
     alpha = 1 - policy.confidence_level

@@ -147,6 +147,8 @@ def test_a_leaky_champion_blocks_a_leaky_challenger_warns(warehouse, settings, r
         found = verdict("champion_leak", warehouse, settings)
         assert found.passed is fine
         assert found.severity == "ERROR"
+        said = "not measured" if value is None else f"AUROC of the model in force is {value:.4f}, ceiling 0.85"
+        assert found.summary == said
     tamper(warehouse, rows, "2022-09", metrics=None)
     assert verdict("champion_leak", warehouse, settings).passed
 

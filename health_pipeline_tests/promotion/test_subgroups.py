@@ -114,6 +114,8 @@ def test_small_numbers_are_hidden_and_cannot_be_subtracted():
     two = judge({"race": levels(a=10, b=5, c=200)})
     assert (two["race=a"].rows, two["race=b"].rows, two["race=c"].rows) == (None, None, 200)
     assert judge({"race": levels(a=11)})["race=a"].rows == 11
+    hidden_with_it = judge({"race": levels(a=10)})["race=other"]
+    assert (hidden_with_it.rows, hidden_with_it.judged) == (None, True)
     other_attribute = judge({"race": levels(a=10), "sex": levels(x=500)})
     assert other_attribute["sex=x"].rows == 500
 
