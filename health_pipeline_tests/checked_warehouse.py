@@ -16,6 +16,9 @@ from health_pipeline.warehouse.store import Warehouse
 from health_pipeline_tests.histories import random_hospital
 
 ALL = MonthRange.of("2020-01", "2024-12")
+MONTHS = MonthRange.of("2021-06", "2021-12")
+BAD = MonthRange.of("2021-08")
+"""Month in which tests put their faults."""
 
 
 def checked_warehouse(home: Path, months: MonthRange, seed: int = 7) -> tuple[Warehouse, Settings]:

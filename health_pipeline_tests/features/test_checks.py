@@ -4,28 +4,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from health_pipeline.features import CHECKS
-from health_pipeline.months import MonthRange
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse.store import Warehouse
-from health_pipeline_tests.checked_warehouse import checked_warehouse, copy_of, corrupt, verdicts
-
-MONTHS = MonthRange.of("2021-06", "2021-10")
-BAD = MonthRange.of("2021-08")
-
-
-@pytest.fixture(scope="module")
-def honest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Warehouse, Settings]:
-    return checked_warehouse(tmp_path_factory.mktemp("home"), MONTHS)
-
-
-@pytest.fixture
-def broken(honest: tuple[Warehouse, Settings], tmp_path: Path) -> tuple[Warehouse, Settings]:
-    return copy_of(honest[1], tmp_path / "home")
+from health_pipeline_tests.checked_warehouse import BAD, MONTHS, corrupt, verdicts
 
 
 @pytest.mark.parametrize("name", [check.name for check in CHECKS if check.blocking])
