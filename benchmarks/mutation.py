@@ -1,7 +1,7 @@
 """Mutation score of the promotion package (mutmut): which changes of one operator, number or text do its tests notice?
 
 ``python -m benchmarks.mutation --comparisons`` plays the mutants whose comparison operators differ from the original,
-without it all that have not been played. ``--seconds`` ends the run in time; what is left is said and played next time.
+``--sample 200`` a random sample of all, without either every mutant that has not been played. ``--seconds`` ends the run in time; what is left is said and played next time.
 Run it in a checkout of its own: mutmut writes ``mutants/`` there. mutmut's configuration stands in ``pyproject.toml``.
 """
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import os
+import random
 import re
 import signal
 import subprocess
@@ -53,11 +55,11 @@ def results() -> dict[str, int | None]:
 def play(names: list[str], seconds: float | None) -> None:
     """Let mutmut play some mutants, for some time."""
     command = [sys.executable, "-m", "mutmut", "run", "--max-children", "1", *names]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGTERM)  # with the mutant at play; results so far are on disk
         process.wait()
 
 
@@ -88,6 +90,7 @@ def _verdict(code: int | None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--comparisons", action="store_true", help="only mutants of comparison operators")
+    parser.add_argument("--sample", type=int, help="only so many, drawn at random")
     parser.add_argument("--module", default="*", help="only mutants of this module")
     parser.add_argument("--seconds", type=float, help="stop after so long")
     arguments = parser.parse_args()
@@ -97,6 +100,8 @@ def main() -> None:
     chosen = (
         {name for file in PACKAGE.glob("*.py") for name in comparisons(file)} if arguments.comparisons else everything
     )
+    if arguments.sample:
+        chosen = set(random.Random(0).sample(sorted(chosen), arguments.sample))
     if arguments.module != "*":
         chosen = {name for name in chosen if name.split(".")[2] == arguments.module}
     left = sorted(name for name in chosen if results().get(name) is None)

@@ -118,9 +118,9 @@ def with_automl(pool: Pool, settings: Settings, months: list[Month], budget: flo
         day = np.datetime64(month, "D")
         found.update(((day, name), p) for name, p in zip(result.encounters, result.probabilities, strict=True))
         chosen[result.learner] += 1
-        seconds += result.seconds
+        seconds += result.cpu_seconds
     name = f"FLAML, {budget:g} s a month"
-    print(f"{name}: {len(months)} months in {seconds:.0f} s; chosen {dict(chosen.most_common())}")
+    print(f"{name}: {len(months)} months, {seconds / len(months):.1f} CPU s each; chosen {dict(chosen.most_common())}")
     values = np.array([found[key] for key in zip(part.months, part.encounters, strict=True)])
     return Pool(part.patients, part.y, part.months, part.encounters, {**part.probabilities, name: values})
 
