@@ -1,8 +1,9 @@
 """Mutation score of the promotion package (mutmut): which changes of one operator, number or text do its tests notice?
 
 ``python -m benchmarks.mutation --comparisons`` plays the mutants whose comparison operators differ from the original,
-``--sample 200`` a random sample of all, without either every mutant that has not been played. ``--seconds`` ends the run in time; what is left is said and played next time.
-Run it in a checkout of its own: mutmut writes ``mutants/`` there. mutmut's configuration stands in ``pyproject.toml``.
+``--sample 200`` a random sample of all, without either every mutant that has not been played. ``--seconds`` ends the
+run in time; what is left is played next time. Run it in a checkout of its own: mutmut writes ``mutants/`` there.
+Its configuration stands in ``pyproject.toml``.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import logging
 import resource
 import shutil
 import tempfile
@@ -23,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
 from uci_home import MONTHS, uci_settings
 
 from health_pipeline.environment import prepare_environment
@@ -154,6 +156,7 @@ def main() -> None:
     parser.add_argument("--months", type=int, default=96)
     parser.add_argument("--profile", default="standard")
     arguments = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with tempfile.TemporaryDirectory(prefix="uci-speed-") as scratch:
         home = Path(scratch) / "home"
         shutil.copytree(arguments.home, home, ignore=shutil.ignore_patterns("ml*", "models", "dagster", "landing"))
