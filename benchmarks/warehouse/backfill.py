@@ -64,12 +64,9 @@ def report(scale: dict[str, Any], size: Scale, runs: dict[str, list[dict[str, An
             if target:
                 ratio = median_ratio([run[clock] for run in runs[way]], base)
                 results.append(verdict(f"{target[0]} against bare DuckDB, {clock}", ratio, target[1]))
-    records = sum(run["event_seconds"] for run in runs["dagster"]), sum(run["events"] for run in runs["dagster"])
-    share = records[0] / sum(run["wall"] for run in runs["dagster"])
-    print(
-        f"  Dagster's own records: {records[1] // len(runs['dagster'])} events, {1000 * records[0] / records[1]:.1f} ms "
-        f"each, {share:.0%} of the run"
-    )
+    seconds, events, wall = (sum(run[what] for run in runs["dagster"]) for what in ("event_seconds", "events", "wall"))
+    each = events // len(runs["dagster"])
+    print(f"  Dagster's records: {each} events, {1000 * seconds / events:.1f} ms each, {seconds / wall:.0%} of the run")
     peak = max(run["peak_gib"] for way in runs for run in runs[way])
     results.append(verdict("peak memory of any way but the stock one", peak, 4, unit=" GiB"))
     if stock:

@@ -1,6 +1,6 @@
 """Growth: cost of the backfill as months and admissions grow, with a fitted exponent and a plot.
 
-``python -m benchmarks.warehouse.growth --admissions 10000 100000 1000000 --months 12 36 120 --plot docs/images/warehouse-growth.svg``
+``python -m benchmarks.warehouse.growth --admissions 10000 100000 1000000 --months 12 36 120``
 """
 
 from __future__ import annotations

@@ -180,6 +180,22 @@ def rollback(
     console.print(f"{event.release} serves again after {event.seconds:.1f} s", highlight=False)
 
 
+@app.command("expire-snapshots")
+def expire_snapshots(
+    keep_days: Annotated[int, typer.Option(help="replaced rows stay readable for so many days", min=0)] = 30,
+) -> None:
+    """Delete what replaced months left behind in a DuckLake; for cron. Other warehouses leave nothing."""
+    import datetime as dt
+
+    from health_pipeline.clock import system_clock
+    from health_pipeline.warehouse import Warehouse
+    from health_pipeline.warehouse.snapshots import expire_snapshots as expire
+
+    warehouse = Warehouse.from_settings(quiet_settings())
+    expired = expire(warehouse, dt.timedelta(days=keep_days), system_clock)
+    console.print(f"{expired.snapshots} snapshots expired, {expired.files} files deleted", highlight=False)
+
+
 @app.command(hidden=True)
 def reference(
     folder: Annotated[Path, typer.Option(help="where the pages are written")] = Path("docs/reference"),

@@ -51,6 +51,11 @@ class Backend:
         return Path(self.config["temp_directory"])
 
     @property
+    def keeps_snapshots(self) -> bool:
+        """Whether replaced rows stay readable, and on disk, until somebody expires them."""
+        return self.target.startswith("ducklake:")
+
+    @property
     def is_new(self) -> bool:
         """Whether the file still has to be created."""
         return self.file is not None and not self.file.exists()
