@@ -6,7 +6,7 @@ pipeline's own: preprocessing, families, tuning, bagging, calibration. The test 
 Build the home first, with the stays most papers have (all that did not end in death or a hospice):
 ``python benchmarks/modeling/uci_home.py <dataset_diabetes.zip> <home> benchmarks/modeling/uci_published.toml``
 
-python benchmarks/modeling/uci_grouped.py <home> [--seeds 1,2,3] [--samples 12] [--bags 5] [--figure grouped.svg]
+python benchmarks/modeling/uci_grouped.py <home> [--seeds 1,2,3] [--samples 12] [--folds 5] [--figure grouped.svg]
 
 Results are kept by seed in ``benchmarks/results/uci_grouped.json``; the figure and the means show all that are there.
 """
@@ -25,11 +25,12 @@ from uci_home import MONTHS, uci_settings
 
 from health_pipeline import cohort, features
 from health_pipeline.environment import prepare_environment
-from health_pipeline.modeling.bundle import Bundle
-from health_pipeline.modeling.calibration import fit_calibration
+from health_pipeline.modeling.bundle import Bundle, Member
+from health_pipeline.modeling.calibration import Calibration, fit_calibration
 from health_pipeline.modeling.dataset import Dataset, read_dataset
-from health_pipeline.modeling.encoding import read_inputs
+from health_pipeline.modeling.encoding import Feature, read_inputs
 from health_pipeline.modeling.families import Family, Sample, family_named
+from health_pipeline.modeling.families.base import Prepared
 from health_pipeline.modeling.metrics import measure_with_intervals
 from health_pipeline.modeling.preprocessing import feature_kinds, learn_features
 from health_pipeline.modeling.profiles import PROFILES, Effort
@@ -51,6 +52,8 @@ class Split:
     training: Dataset
     validation: Dataset
     test: Dataset
+    learned: Dataset
+    """Training and validation."""
 
 
 def split(rows: Dataset, seed: int) -> Split:
@@ -61,40 +64,63 @@ def split(rows: Dataset, seed: int) -> Split:
         test=rows.where(dealt < TEST_SHARE),
         validation=rows.where((dealt >= TEST_SHARE) & (dealt < TEST_SHARE + VALIDATION_SHARE)),
         training=rows.where(dealt >= TEST_SHARE + VALIDATION_SHARE),
+        learned=rows.where(dealt >= TEST_SHARE),
     )
 
 
-def fit(
-    family: Family, parts: Split, effort: Effort, seed: int, settings: Settings, tuned: Tuned | None
-) -> tuple[Bundle, Tuned]:
-    """Tune (or take what was tuned), fit and calibrate."""
-    known = learn_features(parts.training.rows, feature_kinds(features.FEATURE_TABLE, settings))
-    training = Sample(read_inputs(parts.training.rows, known), parts.training.y)
-    validation = Sample(read_inputs(parts.validation.rows, known), parts.validation.y)
-    prepared = family.prepare(training, validation, known, effort, settings.training.threads or 1)
-    tuned = tuned or tune(family, prepared, effort, seed, parse_month("1999-01"))
-    fitted = prepared.fit(tuned.parameters, seed)
-    return Bundle(family.name, known, fitted.members, fit_calibration(fitted.margins, validation.y)), tuned
+@dataclass(frozen=True)
+class Task:
+    """What is learned in one split: by whose rules, with which seed."""
+
+    parts: Split
+    seed: int
+    settings: Settings
+
+    def known(self) -> tuple[Feature, ...]:
+        """Features as the training rows show them."""
+        return learn_features(self.parts.training.rows, feature_kinds(features.FEATURE_TABLE, self.settings))
+
+    def prepared(self, family: Family, training: Dataset, judged: Dataset, effort: Effort) -> Prepared:
+        """A family with its data in place: rows to fit on, and rows it stops and is tuned on."""
+        known = self.known()
+        fitted, stopped = (Sample(read_inputs(part.rows, known), part.y) for part in (training, judged))
+        return family.prepare(fitted, stopped, known, effort, self.settings.training.threads or 1)
+
+    def single(self, family: Family, effort: Effort) -> tuple[np.ndarray, Tuned]:
+        """Probabilities of the test rows by one tuned model, and its parameters."""
+        prepared = self.prepared(family, self.parts.training, self.parts.validation, effort)
+        tuned = tune(family, prepared, effort, self.seed, parse_month("1999-01"))
+        fitted = prepared.fit(tuned.parameters, self.seed)
+        return self._scored(fitted.members, fit_calibration(fitted.margins, self.parts.validation.y)), tuned
+
+    def folded(self, family: Family, effort: Effort, tuned: Tuned, folds: int) -> np.ndarray:
+        """The same by the mean of ``folds`` models, each stopped on another fold of the patients it may learn from."""
+        everything = self.parts.learned
+        patients = np.unique(everything.patients)
+        dealt = np.random.default_rng(self.seed).integers(0, folds, patients.size)
+        fold_of = dealt[np.searchsorted(patients, everything.patients)]
+        members: list[Member] = []
+        margins = np.empty(everything.size)
+        for fold in range(folds):
+            inside, outside = everything.where(fold_of != fold), everything.where(fold_of == fold)
+            fitted = self.prepared(family, inside, outside, effort).fit(tuned.parameters, self.seed + fold)
+            members += [replace(member, weight=member.weight / folds) for member in fitted.members]
+            margins[fold_of == fold] = fitted.margins
+        return self._scored(tuple(members), fit_calibration(margins, everything.y))
+
+    def _scored(self, members: tuple[Member, ...], calibration: Calibration) -> np.ndarray:
+        bundle = Bundle("comparison", self.known(), members, calibration)
+        return bundle.probabilities(self.parts.test.rows)
 
 
-def models(parts: Split, seed: int, samples: int, bags: int, settings: Settings) -> Iterator[tuple[str, np.ndarray]]:
+def models(task: Task, samples: int, folds: int) -> Iterator[tuple[str, np.ndarray]]:
     """Probabilities of the test rows by each model."""
-    standard = replace(PROFILES["standard"], samples=samples)
-    tuned: dict[str, Tuned] = {}
-    found: dict[str, np.ndarray] = {}
-    wanted = (
-        ("logistic regression", "logistic_regression", standard),
-        ("XGBoost, defaults", "xgboost", replace(standard, samples=0)),
-        (f"XGBoost, {samples} trials", "xgboost", standard),
-        (f"XGBoost, {samples} trials, {bags} bags", "xgboost", replace(standard, bags=bags)),
-    )
-    for name, family, effort in wanted:
-        key = family if effort.samples else f"{family} defaults"
-        bundle, tuned[key] = fit(family_named(family), parts, effort, seed, settings, tuned.get(key))
-        found[name] = bundle.probabilities(parts.test.rows)
-        yield name, found[name]
-    logits = [np.log(p / (1 - p)) for p in (found[wanted[0][0]], found[wanted[-1][0]])]
-    yield "mean of logistic regression and bagged XGBoost", 1 / (1 + np.exp(-(0.3 * logits[0] + 0.7 * logits[1])))
+    standard, untuned = replace(PROFILES["standard"], samples=samples), replace(PROFILES["standard"], samples=0)
+    yield "logistic regression", task.single(family_named("logistic_regression"), untuned)[0]
+    yield "XGBoost, defaults", task.single(family_named("xgboost"), untuned)[0]
+    single, tuned = task.single(family_named("xgboost"), standard)
+    yield f"XGBoost, {samples} trials", single
+    yield f"XGBoost, {samples} trials, {folds} bagged", task.folded(family_named("xgboost"), standard, tuned, folds)
 
 
 Results = dict[str, dict[str, dict[str, list[float]]]]
@@ -145,7 +171,7 @@ def main() -> None:
     parser.add_argument("home", type=Path)
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--samples", type=int, default=12)
-    parser.add_argument("--bags", type=int, default=5)
+    parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
@@ -158,7 +184,7 @@ def main() -> None:
     for seed in (int(text) for text in arguments.seeds.split(",") if text):
         parts, started = split(rows, seed), time.perf_counter()
         of_seed = results[str(seed)] = {}
-        for name, probabilities in models(parts, seed, arguments.samples, arguments.bags, settings):
+        for name, probabilities in models(Task(parts, seed, settings), arguments.samples, arguments.folds):
             test = parts.test
             found = measure_with_intervals(test.y, probabilities, clusters=test.patients, metrics=SHOWN)
             of_seed[name] = {metric: [each.value, each.ci_low, each.ci_high] for metric, each in found.items()}
