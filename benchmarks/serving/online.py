@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import secrets
+import signal
 import socket
 import statistics
 import subprocess
@@ -25,6 +26,9 @@ from benchmarks.serving.load import load, message
 from benchmarks.serving.models import make, rows
 
 TOKEN = secrets.token_urlsafe(32)
+CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORE, CLIENT_CORE = (CORES[0], CORES[1]) if len(CORES) > 1 else (None, None)
+"""Every server has one core, the client another: what a worker does beside answering counts against it."""
 OURS = ("ours_xgboost", "ours_logistic_regression")
 
 
@@ -50,9 +54,15 @@ def command(server: str, folder: Path, port: int) -> tuple[list[str], dict[str, 
             environment,
         )
     if server == "mlflow":
+        # It starts the `uvicorn` of the PATH, which must be that of this environment.
+        environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
         mlflow = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "--workers", "1"]
         return [*mlflow, "-m", str(folder / "mlflow"), "-p", str(port)], environment
+    if server == "bentoml":
+        bentoml = [os.environ["BENTOML_PYTHON"], "-m", "bentoml", "serve", "benchmarks.serving.bento:Readmission"]
+        return [*bentoml, "--port", str(port), "--host", "127.0.0.1"], environment
     uvicorn = [sys.executable, "-m", "uvicorn", "--port", str(port), "--log-level", "error", "--no-access-log"]
+    uvicorn += ["--no-proxy-headers"]
     target = {"floor": ["benchmarks.serving.peers:floor"], "fastapi": ["--factory", "benchmarks.serving.peers:fastapi"]}
     return [*uvicorn, *target[server]], environment
 
@@ -63,7 +73,11 @@ def running(server: str, folder: Path) -> Iterator[tuple[int, float, float]]:
     port = free_port()
     arguments, environment = command(server, folder, port)
     began = time.perf_counter()
-    process = subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    if SERVER_CORE is not None:
+        os.sched_setaffinity(process.pid, {SERVER_CORE})
     try:
         probe = messages(server, 1)[:1]
         while True:
@@ -77,7 +91,7 @@ def running(server: str, folder: Path) -> Iterator[tuple[int, float, float]]:
         load(port, messages(server, 1), connections=1, seconds=0.5)
         yield port, ready, memory(process.pid)
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)  # some peers start their server as a child
         process.wait()
 
 
@@ -96,8 +110,9 @@ def messages(server: str, records: int) -> list[bytes]:
             columns = list(part[0])
             body: Any = {"dataframe_split": {"columns": columns, "data": [list(row.values()) for row in part]}}
             result.append(message("/invocations", json.dumps(body).encode(), None))
-        elif server == "fastapi":
-            result.append(message("/v1/predict", json.dumps({"records": part}).encode(), None))
+        elif server in {"fastapi", "bentoml"}:
+            path = "/predict" if server == "bentoml" else "/v1/predict"
+            result.append(message(path, json.dumps({"records": part}).encode(), None))
         else:
             wrapped = [{"patient_id": f"p{start + index}", "features": row} for index, row in enumerate(part)]
             body = wrapped[0] if records == 1 else {"records": wrapped}
@@ -123,7 +138,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--servers", nargs="*", default=["floor", *OURS, "fastapi", "mlflow"])
+    parser.add_argument("--bentoml", help="Python interpreter of an environment that has BentoML; measures it too")
     options = parser.parse_args()
+    if options.bentoml:
+        os.environ["BENTOML_PYTHON"] = options.bentoml
+        options.servers.append("bentoml")
+    if CLIENT_CORE is not None:
+        os.sched_setaffinity(0, {CLIENT_CORE})
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "releases.json").exists():

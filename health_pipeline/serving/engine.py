@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -339,10 +339,10 @@ def _checked(probability: float) -> float:
 
 
 def _apply(
-    loaded: Loaded, rows: Iterable[Values], explain: bool
+    loaded: Loaded, rows: Sequence[Values], explain: bool
 ) -> tuple[Sequence[float], list[Mapping[str, float]] | None]:
-    wanted = [loaded.values(values) for values in rows]
     scorer = loaded.scorer
+    wanted = rows if loaded.columns is None else [loaded.values(values) for values in rows]
     if len(wanted) == 1:
         probabilities: Sequence[float] = (_checked(scorer.probability(wanted[0])),)
     else:

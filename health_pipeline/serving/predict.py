@@ -31,6 +31,10 @@ PUBLIC_PATHS = frozenset({"/health/live", "/health/ready"})
 INLINE_ROWS = 16
 """Requests with more records than this are scored in a thread, so that single records do not wait behind them."""
 MAX_PENDING_BATCHES = 32
+CLOSING = frozenset({408, 413})
+"""Refusals after which the connection is closed: the rest of the body is not read."""
+RETRIED = frozenset({503})
+"""Refusals that ask the client to come again."""
 
 _log = structlog.get_logger(__name__)
 
@@ -89,14 +93,43 @@ class PredictApp:
             return
         await self._app(scope, receive, self._closing(send) if self.is_draining else send)
 
+    def quick(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> tuple[int, bytes] | None:
+        """Status and body of the answer to a whole request; ``None`` when it needs more than can be done at once.
+
+        Args:
+            headers: of the request, names in lower case.
+            body: all of it.
+        """
+        try:
+            pin, role = self._admit(headers)
+            live = self._engine.live
+            if live is None:
+                return None
+            records, explain = _decode(live, body)
+            if explain or len(records) > INLINE_ROWS:
+                return None
+            status, answer = 200, self._encode(self._score(live, records, pin, role))
+        except _RefusalError as refusal:
+            if refusal.status in CLOSING or refusal.status in RETRIED:
+                return None
+            status, answer = refusal.status, self._encode({"detail": refusal.detail})
+        except Exception as error:  # noqa: BLE001  (a bug must not show a value in a traceback)
+            status, answer = self._broken(error)
+        self._counters.response(status)
+        return status, answer
+
+    @staticmethod
+    def _broken(error: Exception) -> tuple[int, bytes]:
+        _log.error("predict_failed", error=type(error).__name__)
+        return 500, b'{"detail":"internal error"}'
+
     async def _predict(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
         try:
             return 200, self._encode(await self._answer(scope, receive))
         except _RefusalError as refusal:
             return refusal.status, self._encode({"detail": refusal.detail})
         except Exception as error:  # noqa: BLE001  (a bug must not show a value in a traceback)
-            _log.error("predict_failed", error=type(error).__name__)
-            return 500, b'{"detail":"internal error"}'
+            return self._broken(error)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answers:
         pin, role = self._admit(scope["headers"])
@@ -107,11 +140,14 @@ class PredictApp:
         records, explain = _decode(live, body)
         if explain and len(records) > self._max_explained:
             raise _RefusalError(422, f"contributions are given for at most {self._max_explained} records")
-        work = functools.partial(self._engine.answer, live, records, explain=explain, pin=pin, role=role)
+        work = functools.partial(self._score, live, records, pin, role, explain=explain)
+        return work() if len(records) <= INLINE_ROWS and not explain else await self._in_thread(work)
+
+    def _score(
+        self, live: Live, records: Sequence[Record], pin: str | None, role: str, *, explain: bool = False
+    ) -> Answers:
         try:
-            if len(records) <= INLINE_ROWS and not explain:
-                return work()
-            return await self._in_thread(work)
+            return self._engine.answer(live, records, explain=explain, pin=pin, role=role)
         except UnknownReleaseError:
             raise _RefusalError(404, "the release asked for is not loaded") from None
         except NotExplainableError:
@@ -187,9 +223,9 @@ class PredictApp:
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
-        if status == 503:
+        if status in RETRIED:
             headers.append((b"retry-after", b"1"))
-        if self.is_draining or status in {408, 413}:
+        if self.is_draining or status in CLOSING:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

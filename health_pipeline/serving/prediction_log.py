@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
-from health_pipeline.privacy.pseudonym import pseudonym
+from health_pipeline.privacy.pseudonym import HEX_DIGITS, pseudonym_parameters
 from health_pipeline.serving.schema import Values
 
 MAX_QUEUED = 200_000
@@ -56,16 +56,40 @@ class Hasher:
     """
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        # HMAC-SHA-256 with the key's two blocks hashed once: half the time of pseudonym() for each record.
+        blocks = pseudonym_parameters(key)
+        self._inner = hashlib.sha256(blocks["pseudonym_inner"])
+        self._outer = hashlib.sha256(blocks["pseudonym_outer"])
 
     def identifier(self, value: str | None) -> str | None:
-        """32 hex digits; ``None`` stays ``None``."""
-        return None if value is None else pseudonym(value, self._key)
+        """32 hex digits, those of :func:`health_pipeline.privacy.pseudonym.pseudonym`; ``None`` stays ``None``."""
+        if value is None:
+            return None
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(value.strip().encode())
+        outer.update(inner.digest())
+        return outer.hexdigest()[:HEX_DIGITS]
 
     @staticmethod
     def features(values: Values) -> str:
-        """32 hex digits of the feature values in schema order."""
-        return hashlib.blake2b(msgspec.json.encode(values), digest_size=16).hexdigest()
+        """32 hex digits of the feature values in schema order (BLAKE2b over their MessagePack form)."""
+        return hashlib.blake2b(_packed(values), digest_size=16).hexdigest()
+
+
+_packed = msgspec.msgpack.Encoder().encode
+
+
+class _Line(msgspec.Struct):
+    """A row of the log, as it is written."""
+
+    time: dt.datetime
+    patient_hash: str | None
+    encounter_hash: str | None
+    feature_hash: str
+    probability: float
+    model_id: str
+    release: str
+    role: str
 
 
 class PredictionLog:
@@ -139,19 +163,20 @@ class PredictionLog:
     def _take(self) -> tuple[bytes, int]:
         lines = bytearray()
         rows = 0
+        identifier, features = self._hasher.identifier, self._hasher.features
         while self._queue and rows < 1000:
             row = self._queue.popleft()
             lines += self._encode(
-                {
-                    "time": dt.datetime.fromtimestamp(row.time_ns / 1e9, dt.UTC),
-                    "patient_hash": self._hasher.identifier(row.patient_id),
-                    "encounter_hash": self._hasher.identifier(row.encounter_id),
-                    "feature_hash": self._hasher.features(row.values),
-                    "probability": row.probability,
-                    "model_id": row.model_id,
-                    "release": row.release,
-                    "role": row.role,
-                }
+                _Line(
+                    dt.datetime.fromtimestamp(row.time_ns / 1e9, dt.UTC),
+                    identifier(row.patient_id),
+                    identifier(row.encounter_id),
+                    features(row.values),
+                    row.probability,
+                    row.model_id,
+                    row.release,
+                    row.role,
+                )
             )
             lines += b"\n"
             rows += 1

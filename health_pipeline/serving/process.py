@@ -27,6 +27,7 @@ from health_pipeline.serving.counters import Counters
 from health_pipeline.serving.engine import Engine, Scorer
 from health_pipeline.serving.places import Places, resolve_token
 from health_pipeline.serving.prediction_log import Hasher, PredictionLog
+from health_pipeline.serving.protocol import PredictProtocol
 from health_pipeline.serving.release import Release, read_release
 from health_pipeline.serving.scorers import load_scorer
 from health_pipeline.serving.traffic import Route, Traffic, read_traffic
@@ -80,6 +81,8 @@ def run_worker(
     server = uvicorn.Server(
         uvicorn.Config(
             application,
+            http=PredictProtocol,
+            proxy_headers=False,
             log_config=None,
             access_log=False,
             lifespan="off",

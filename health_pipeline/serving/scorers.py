@@ -8,7 +8,7 @@ loaded on the first request for them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from health_pipeline.modeling.bundle import Bundle, Linear, Member, Trees, load_bundle
-from health_pipeline.modeling.encoding import Encoding
 from health_pipeline.serving.boosters import Booster
+from health_pipeline.serving.compiled import compile_encoding, compile_margin, compile_row
 from health_pipeline.serving.release import BUNDLE, Release
-from health_pipeline.serving.schema import Feature, Value, Values
+from health_pipeline.serving.schema import Feature, Values
 
 _KINDS: dict[str, Any] = {"numeric": "number", "boolean": "boolean", "categorical": "category"}
-_NAN = math.nan
-
-Encoder = Callable[[Any], Sequence[float]]
 
 
 def load_scorer(folder: Path, release: Release) -> BundleScorer:
@@ -36,147 +33,57 @@ def load_scorer(folder: Path, release: Release) -> BundleScorer:
     return BundleScorer(load_bundle(folder / BUNDLE, release.facts.bundle_hash))
 
 
-def compile_encoding(encoding: Encoding) -> Encoder:
-    """A function from one value to the columns of ``encoding``."""
-    if encoding.kind == "categorical":
-        return _compile_categories(encoding)
-    low, high = encoding.low, encoding.high
-    impute = _NAN if encoding.impute is None else encoding.impute
-    knots, logarithm, missing_column = encoding.knots, encoding.logarithm, encoding.missing_column
-    missing = [impute, *(max(0.0, impute - knot) if impute == impute else _NAN for knot in knots)]  # noqa: PLR0124
-    on_missing = tuple([*missing, 1.0] if missing_column else missing)
-    if low is None and high is None and not logarithm and not knots and not missing_column:
-        return lambda value: on_missing if value is None else (value,)
-
-    def numeric(value: float | None) -> Sequence[float]:
-        if value is None:
-            return on_missing
-        if low is not None and value < low:
-            value = low
-        if high is not None and value > high:
-            value = high
-        if logarithm:
-            value = math.log1p(value) if value > 0 else 0.0
-        columns = [value]
-        for knot in knots:
-            columns.append(value - knot if value > knot else 0.0)
-        if missing_column:
-            columns.append(0.0)
-        return columns
-
-    return numeric
-
-
-def _compile_categories(encoding: Encoding) -> Encoder:
-    width = len(encoding.columns)
-    rare = len(encoding.categories) if encoding.rare_column else None
-    missing = width - 1 if encoding.missing_column else rare
-
-    def one_hot(position: int | None) -> tuple[float, ...]:
-        return tuple(1.0 if index == position else 0.0 for index in range(width))
-
-    table: dict[str | None, tuple[float, ...]] = {
-        category: one_hot(index) for index, category in enumerate(encoding.categories)
-    }
-    table[None] = one_hot(missing)
-    unseen = one_hot(rare)
-    get = table.get
-    return lambda value: get(value, unseen)
-
-
 class _LinearMember:
-    """Contribution of each feature to the margin, by a function of its value."""
+    """A linear model: its margin by one written out function, contributions feature by feature."""
 
     def __init__(self, member: Member, predictor: Linear, positions: Mapping[str, int]) -> None:
-        self.intercept = predictor.intercept
-        self.terms: list[tuple[int, Callable[[Any], float]]] = []
-        start = 0
-        for encoding in member.encodings:
-            width = len(encoding.columns)
-            weights = predictor.coefficients[start : start + width]
-            self.terms.append((positions[encoding.feature], _term(encoding, weights)))
-            start += width
-
-    def margin(self, values: Values) -> float:
-        total = self.intercept
-        for position, term in self.terms:
-            total += term(values[position])
-        return total
+        self.margin = compile_margin(member.encodings, positions, predictor.coefficients, predictor.intercept)
+        self._intercept, self._coefficients = predictor.intercept, predictor.coefficients
+        self._encoders = [(positions[item.feature], compile_encoding(item)) for item in member.encodings]
 
     def margins(self, rows: Sequence[Values]) -> Sequence[float]:
-        return [self.margin(values) for values in rows]
+        return list(map(self.margin, rows))
 
     def contributions(self, values: Values) -> tuple[float, dict[int, float]]:
         parts: dict[int, float] = {}
-        for position, term in self.terms:
-            parts[position] = parts.get(position, 0.0) + term(values[position])
-        return self.intercept, parts
-
-
-def _term(encoding: Encoding, weights: Sequence[float]) -> Callable[[Any], float]:
-    encode = compile_encoding(encoding)
-    if encoding.kind == "categorical":
-        table: dict[Value, float] = {
-            category: math.fsum(map(float.__mul__, encode(category), weights))
-            for category in (*encoding.categories, None)
-        }
-        unseen = math.fsum(map(float.__mul__, encode(object()), weights))
-        get = table.get
-        return lambda value: get(value, unseen)
-    if encoding.kind == "boolean":
-        truth = {value: math.fsum(map(float.__mul__, map(float, encode(value)), weights)) for value in (0.0, 1.0, None)}
-        return truth.__getitem__
-    if len(weights) == 1:
-        (weight,) = weights
-        return lambda value: encode(value)[0] * weight
-
-    def numeric(value: float | None) -> float:
-        total = 0.0
-        for column, weight in zip(encode(value), weights, strict=True):
-            total += column * weight
-        return total
-
-    return numeric
+        coefficients = iter(self._coefficients)
+        for position, encode in self._encoders:
+            share = math.fsum(column * next(coefficients) for column in encode(values[position]))
+            parts[position] = parts.get(position, 0.0) + share
+        return self._intercept, parts
 
 
 class _TreeMember:
     """An ONNX session, fed with one row or many."""
 
     def __init__(self, member: Member, predictor: Trees, positions: Mapping[str, int]) -> None:
-        self.encoders: list[tuple[int, Encoder]] = [
-            (positions[encoding.feature], compile_encoding(encoding)) for encoding in member.encodings
-        ]
-        self.owners = [positions[encoding.feature] for encoding in member.encodings for _ in encoding.columns]
-        self.predictor = predictor
+        self._row = compile_row(member.encodings, positions)
+        self._owners = [positions[encoding.feature] for encoding in member.encodings for _ in encoding.columns]
+        self._shape = (-1, len(self._owners))
+        self._predictor = predictor
         self._boosters: list[Booster] | None = None
 
-    def row(self, values: Values) -> list[float]:
-        columns: list[float] = []
-        extend = columns.extend
-        for position, encode in self.encoders:
-            extend(encode(values[position]))
-        return columns
-
     def matrix(self, rows: Sequence[Values]) -> NDArray[np.float32]:
-        return np.array([self.row(values) for values in rows], dtype=np.float32)
+        return np.frombuffer(b"".join(map(self._row, rows)), dtype=np.float32).reshape(self._shape)
 
     def margin(self, values: Values) -> float:
-        return float(self.predictor.margins(np.array([self.row(values)], dtype=np.float32))[0])
+        row = np.frombuffer(self._row(values), dtype=np.float32).reshape(self._shape)
+        return float(self._predictor.margins(row)[0])
 
     def margins(self, rows: Sequence[Values]) -> Sequence[float]:
-        result: list[float] = self.predictor.margins(self.matrix(rows)).tolist()
+        result: list[float] = self._predictor.margins(self.matrix(rows)).tolist()
         return result
 
     def contributions(self, values: Values) -> tuple[float, dict[int, float]]:
         if self._boosters is None:
-            self._boosters = [Booster(content) for content in self.predictor.boosters]
+            self._boosters = [Booster(content) for content in self._predictor.boosters]
         row = self.matrix([values])
         parts: dict[int, float] = {}
         bias = 0.0
         for booster in self._boosters:
             shap = booster.contributions(row)[0] / len(self._boosters)
             bias += float(shap[-1])
-            for position, part in zip(self.owners, shap[:-1].tolist(), strict=True):
+            for position, part in zip(self._owners, shap[:-1].tolist(), strict=True):
                 parts[position] = parts.get(position, 0.0) + part
         return bias, parts
 
