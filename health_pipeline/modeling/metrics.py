@@ -14,7 +14,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from health_pipeline.modeling.weighted import METRICS, Floats, RankedRows, Weights, weighted_measure
 
-__all__ = ["METRICS", "Estimate", "PairedDifference", "measure", "measure_with_intervals", "paired_bootstrap"]
+__all__ = [
+    "METRICS",
+    "Estimate",
+    "PairedDifference",
+    "Resampled",
+    "interval",
+    "measure",
+    "measure_with_intervals",
+    "paired_bootstrap",
+    "resample",
+]
 
 _CHUNK_CELLS = 1_000_000
 _EXACT_IN_SINGLE = 2**24
@@ -28,6 +38,14 @@ class Estimate:
     ci_low: float
     ci_high: float
     n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resampled:
+    """A measure, and what it is on each resample."""
+
+    value: float
+    replicates: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,25 +135,51 @@ def measure_with_intervals(
         seed: the same seed gives the same interval.
         level: coverage of the interval.
     """
-    rows = RankedRows(y, p, threshold)
-    codes, count = _cluster_codes(clusters, rows.size)
-    functions = {name: weighted_measure(name, rows) for name in metrics}
-    ones = np.ones((1, rows.size))
-    values = {name: float(function(ones)[0]) for name, function in functions.items()}
-    resampled: dict[str, list[Floats]] = {name: [] for name in metrics}
-    sorted_codes = codes[rows.order]
-    for drawn in _draws(count, replicates, rows.size, seed):
-        weights = drawn[:, sorted_codes]
-        for name, function in functions.items():
-            resampled[name].append(function(weights))
-    estimates = {}
-    for name in metrics:
-        low, high = _interval(np.concatenate(resampled[name]), level)
-        estimates[name] = Estimate(values[name], low, high, rows.size)
-    return estimates
+    (found,) = resample(y, [(p, threshold)], clusters=clusters, metrics=metrics, replicates=replicates, seed=seed)
+    rows = int(np.size(y))
+    return {name: Estimate(drawn.value, *interval(drawn.replicates, level), rows) for name, drawn in found.items()}
 
 
-def _interval(replicates: Floats, level: float) -> tuple[float, float]:
+def resample(
+    y: ArrayLike,
+    models: Sequence[tuple[ArrayLike, float]],
+    *,
+    clusters: ArrayLike | None,
+    metrics: Sequence[str],
+    replicates: int,
+    seed: int,
+) -> list[dict[str, Resampled]]:
+    """Measures of several models on the same rows and the same resampled patients, drawn once for all of them.
+
+    Args:
+        y: outcome, 0 or 1, shape (rows,).
+        models: probabilities, shape (rows,), and label threshold of each model.
+        clusters: patient of each row; None takes every row for a patient of its own.
+        metrics: names from :data:`METRICS`.
+        replicates: resamples.
+        seed: the same seed draws the same patients.
+
+    Returns:
+        For each model its measures by name.
+    """
+    ranked = [RankedRows(y, p, threshold) for p, threshold in models]
+    codes, count = _cluster_codes(clusters, ranked[0].size)
+    functions = [{name: weighted_measure(name, rows) for name in metrics} for rows in ranked]
+    resampled: list[dict[str, list[Floats]]] = [{name: [] for name in metrics} for _ in ranked]
+    for drawn in _draws(count, replicates, ranked[0].size, seed):
+        for rows, of_model, parts in zip(ranked, functions, resampled, strict=True):
+            weights = drawn[:, codes[rows.order]]
+            for name, function in of_model.items():
+                parts[name].append(function(weights))
+    ones = np.ones((1, ranked[0].size))
+    return [
+        {name: Resampled(float(function(ones)[0]), np.concatenate(parts[name])) for name, function in of_model.items()}
+        for of_model, parts in zip(functions, resampled, strict=True)
+    ]
+
+
+def interval(replicates: Floats, level: float) -> tuple[float, float]:
+    """Percentile interval; replicates on which the measure is undefined are left out."""
     known = replicates[~np.isnan(replicates)]
     if known.size == 0:
         return float("nan"), float("nan")
@@ -170,28 +214,31 @@ def paired_bootstrap(
         threshold_a: label threshold of the first model, for measures of labels.
         threshold_b: label threshold of the second model.
     """
-    rows_a, rows_b = RankedRows(y, p_a, threshold_a), RankedRows(y, p_b, threshold_b)
-    codes, count = _cluster_codes(clusters, rows_a.size)
-    of_a, of_b = weighted_measure(metric, rows_a), weighted_measure(metric, rows_b)
-    ones = np.ones((1, rows_a.size))
-    value_a, value_b = float(of_a(ones)[0]), float(of_b(ones)[0])
-    codes_a, codes_b = codes[rows_a.order], codes[rows_b.order]
-    parts = [
-        of_b(drawn[:, codes_b]) - of_a(drawn[:, codes_a]) for drawn in _draws(count, replicates, rows_a.size, seed)
-    ]
-    differences = np.concatenate(parts)
-    low, high = _interval(differences, level)
+    drawn_a, drawn_b = (
+        drawn[metric]
+        for drawn in resample(
+            y,
+            [(p_a, threshold_a), (p_b, threshold_b)],
+            clusters=clusters,
+            metrics=(metric,),
+            replicates=replicates,
+            seed=seed,
+        )
+    )
+    differences = drawn_b.replicates - drawn_a.replicates
+    low, high = interval(differences, level)
     known = differences[~np.isnan(differences)]
     below, above = int((known <= 0).sum()), int((known >= 0).sum())
     p_value = min(1.0, 2 * (min(below, above) + 1) / (known.size + 1)) if known.size else float("nan")
+    rows = int(np.size(y))
     return PairedDifference(
-        value_a=value_a,
-        value_b=value_b,
-        difference=value_b - value_a,
+        value_a=drawn_a.value,
+        value_b=drawn_b.value,
+        difference=drawn_b.value - drawn_a.value,
         ci_low=low,
         ci_high=high,
         p_value=p_value,
-        n=rows_a.size,
-        clusters=count,
+        n=rows,
+        clusters=rows if clusters is None else int(np.unique(np.asarray(clusters)).size),
         replicates=differences,
     )

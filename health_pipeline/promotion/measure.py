@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,13 @@ from health_pipeline.promotion.evidence import NOTHING, Estimate, Subgroup
 from health_pipeline.promotion.policy import Policy
 from health_pipeline.promotion.subgroups import subgroups
 
+if TYPE_CHECKING:
+    from health_pipeline.modeling.metrics import Resampled
+
 Floats = NDArray[np.float64]
 
 _TOP_SHARE = 0.1
+_LIFT = "top_decile_lift"
 _CALIBRATION = ("calibration_slope", "calibration_intercept", "observed_expected")
 
 
@@ -113,16 +118,13 @@ def measure(
         compared: number of candidates the challenger was picked from.
         small_number: counts below it are not published.
     """
-    old = {} if incumbent is None else model_metrics(holdout, incumbent, policy, bootstrap)
+    new, old = _resampled(holdout, challenger, incumbent, policy=policy, bootstrap=bootstrap)
     if challenger is None:
-        return Measured(incumbent_metrics=old)
-    comparison = Comparison()
-    if incumbent is not None:
-        comparison = compare(holdout, challenger, incumbent, policy, bootstrap, compared=compared)
+        return Measured(incumbent_metrics=_metrics(old, policy))
     return Measured(
-        challenger_metrics=model_metrics(holdout, challenger, policy, bootstrap),
-        incumbent_metrics=old,
-        comparison=comparison,
+        challenger_metrics=_metrics(new, policy),
+        incumbent_metrics=_metrics(old, policy),
+        comparison=_compared(new, old, policy, compared),
         lace=against_lace(holdout, challenger, policy, bootstrap),
         subgroups=judge_subgroups(holdout, challenger, incumbent, policy, small_number),
     )
@@ -130,25 +132,8 @@ def measure(
 
 def model_metrics(holdout: Holdout, model: Scored, policy: Policy, bootstrap: Bootstrap) -> dict[str, Estimate]:
     """Metrics of one model with patient-clustered intervals; nothing when only one outcome occurs."""
-    from health_pipeline.modeling.metrics import measure_with_intervals
-
-    if not holdout.measurable:
-        return {}
-    names = tuple(dict.fromkeys((policy.primary_metric, "roc_auc", *SECONDARY_METRICS, *_CALIBRATION)))
-    found = measure_with_intervals(
-        holdout.y,
-        model.probabilities,
-        threshold=model.threshold,
-        clusters=holdout.patients,
-        metrics=(*names, "top_decile_lift"),
-        replicates=bootstrap.replicates,
-        seed=bootstrap.seed,
-        level=policy.confidence_level,
-    )
-    estimates = {name: Estimate(found[name].value, found[name].ci_low, found[name].ci_high) for name in names}
-    lift = found["top_decile_lift"]
-    estimates["top_decile_capture"] = _times(Estimate(lift.value, lift.ci_low, lift.ci_high), _TOP_SHARE)
-    return estimates
+    (drawn,) = _resampled(holdout, model, policy=policy, bootstrap=bootstrap)
+    return _metrics(drawn, policy)
 
 
 def compare(
@@ -159,38 +144,80 @@ def compare(
     The challenger was picked from ``compared`` candidates on these rows, so its intervals are widened (Bonferroni): the
     best of several equal candidates must not look better than production by the picking alone.
     """
-    if not holdout.measurable:
+    new, old = _resampled(holdout, challenger, incumbent, policy=policy, bootstrap=bootstrap)
+    return _compared(new, old, policy, compared)
+
+
+def _resampled(
+    holdout: Holdout, *models: Scored | None, policy: Policy, bootstrap: Bootstrap
+) -> list[dict[str, Resampled]]:
+    """Measures of the models on the same resampled patients; none of a model that is not there or of one outcome."""
+    from health_pipeline.modeling.metrics import resample
+
+    there = [model for model in models if model is not None]
+    if not there or not holdout.measurable:
+        return [{} for _ in models]
+    drawn = iter(
+        resample(
+            holdout.y,
+            [(model.probabilities, model.threshold) for model in there],
+            clusters=holdout.patients,
+            metrics=tuple(dict.fromkeys((*_compared_names(policy), *_CALIBRATION, _LIFT))),
+            replicates=bootstrap.replicates,
+            seed=bootstrap.seed,
+        )
+    )
+    return [{} if model is None else next(drawn) for model in models]
+
+
+def _compared_names(policy: Policy) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((policy.primary_metric, "roc_auc", *SECONDARY_METRICS)))
+
+
+def _metrics(drawn: Mapping[str, Resampled], policy: Policy) -> dict[str, Estimate]:
+    from health_pipeline.modeling.metrics import interval
+
+    level = policy.confidence_level
+    found = {name: Estimate(each.value, *interval(each.replicates, level)) for name, each in drawn.items()}
+    return _with_capture(found, policy)
+
+
+def _compared(new: Mapping[str, Resampled], old: Mapping[str, Resampled], policy: Policy, compared: int) -> Comparison:
+    if not new or not old:
         return Comparison()
     alpha = (1 - policy.confidence_level) / max(compared, 1)
-    names = tuple(dict.fromkeys((policy.primary_metric, "roc_auc", *SECONDARY_METRICS)))
-    difference, non_inferiority = {}, NOTHING
-    for name in names:
-        two_sided, one_sided = _paired(
-            name, holdout.y, incumbent, challenger, holdout.patients, bootstrap=bootstrap, alpha=alpha
-        )
-        difference[name] = two_sided
-        if name == policy.primary_metric:
-            non_inferiority = one_sided
-    lift, _ = _paired(
-        "top_decile_lift", holdout.y, incumbent, challenger, holdout.patients, bootstrap=bootstrap, alpha=alpha
-    )
-    difference["top_decile_capture"] = _times(lift, _TOP_SHARE)
-    return Comparison(difference, non_inferiority)
+    found = {name: _difference(name, new[name], old[name], alpha) for name in (*_compared_names(policy), _LIFT)}
+    difference = {name: two_sided for name, (two_sided, _) in found.items()}
+    return Comparison(_with_capture(difference, policy), non_inferiority=found[policy.primary_metric][1])
+
+
+def _with_capture(found: dict[str, Estimate], policy: Policy) -> dict[str, Estimate]:
+    """The lift of the riskiest tenth as the share of readmissions it holds."""
+    if _LIFT not in found:
+        return found
+    capture = _times(found[_LIFT], _TOP_SHARE)
+    kept = {name: each for name, each in found.items() if name != _LIFT or name == policy.primary_metric}
+    return {**kept, "top_decile_capture": capture}
 
 
 def against_lace(holdout: Holdout, challenger: Scored, policy: Policy, bootstrap: Bootstrap) -> Estimate:
     """AUROC of the challenger minus AUROC of the LACE index, on the rows that have one."""
+    from health_pipeline.modeling.metrics import resample
+
     if holdout.lace is None:
         return NOTHING
     known = np.isfinite(holdout.lace)
     if not known.any():
         return NOTHING
-    y = holdout.y[known]
-    lace = Scored(_unit_range(holdout.lace[known]), 0.5)
-    model = Scored(challenger.probabilities[known], challenger.threshold)
-    alpha = 1 - policy.confidence_level
-    estimate, _ = _paired("roc_auc", y, lace, model, holdout.patients[known], bootstrap=bootstrap, alpha=alpha)
-    return estimate
+    new, old = resample(
+        holdout.y[known],
+        [(challenger.probabilities[known], challenger.threshold), (_unit_range(holdout.lace[known]), 0.5)],
+        clusters=holdout.patients[known],
+        metrics=("roc_auc",),
+        replicates=bootstrap.replicates,
+        seed=bootstrap.seed,
+    )
+    return _difference("roc_auc", new["roc_auc"], old["roc_auc"], 1 - policy.confidence_level)[0]
 
 
 def judge_subgroups(
@@ -209,33 +236,10 @@ def judge_subgroups(
     )
 
 
-def _paired(
-    metric: str,
-    y: Floats,
-    old: Scored,
-    new: Scored,
-    patients: NDArray[np.intp],
-    *,
-    bootstrap: Bootstrap,
-    alpha: float,
-) -> tuple[Estimate, Estimate]:
-    """Difference with its two-sided interval, and with the bounds of two one-sided ones."""
-    from health_pipeline.modeling.metrics import paired_bootstrap
-
-    found = paired_bootstrap(
-        metric,
-        y,
-        old.probabilities,
-        new.probabilities,
-        patients,
-        replicates=bootstrap.replicates,
-        seed=bootstrap.seed,
-        level=1 - alpha,
-        threshold_a=old.threshold,
-        threshold_b=new.threshold,
-    )
+def _difference(metric: str, new: Resampled, old: Resampled, alpha: float) -> tuple[Estimate, Estimate]:
+    """Difference with its two-sided interval, and with the bounds of two one-sided ones; positive is better."""
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    value, draws = sign * found.difference, sign * found.replicates
+    value, draws = sign * (new.value - old.value), sign * (new.replicates - old.replicates)
     if not np.isfinite(draws).all():
         return Estimate(value), Estimate(value)
     low, lower, upper, high = np.quantile(draws, [alpha / 2, alpha, 1 - alpha, 1 - alpha / 2])
