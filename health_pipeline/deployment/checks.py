@@ -11,6 +11,7 @@ from health_pipeline.deployment.attempt import GOOD
 from health_pipeline.deployment.history import HISTORY
 from health_pipeline.deployment.registry import CHAMPION as CHAMPION_ALIAS
 from health_pipeline.deployment.tables import STEP_TABLES
+from health_pipeline.errors import DeploymentError
 from health_pipeline.months import Month, MonthRange
 from health_pipeline.verdicts import Check, Number, Verdict
 from health_pipeline.warehouse import Slice, Table, Warehouse
@@ -50,8 +51,10 @@ def _chain(warehouse: Warehouse, months: MonthRange, settings: Settings) -> Sequ
     with warehouse.read("verify deployment history") as connection:
         stored = connection.execute(f"SELECT sequence, row_hash FROM {HISTORY.qualified}").fetchall()
     history = history_of(settings, system_clock)
-    problems = history.verify(dict(stored))
-    count = len(history.events())
+    try:
+        problems, count = history.verify(dict(stored)), len(history.events())
+    except DeploymentError as error:
+        problems, count = [error.what], 0
     summary = "; ".join(problems[:3]) if problems else f"{count} rows, each follows the one before"
     return [
         Verdict(month, not problems, summary, numbers={"rows": count, "problems": len(problems)}) for month in months
@@ -63,10 +66,12 @@ def _production(warehouse: Warehouse, months: MonthRange, settings: Settings) ->
     del warehouse
     from health_pipeline.deployment.recovery import last_promoted, open_transition
     from health_pipeline.deployment.shipping import tools_of
-    from health_pipeline.errors import DeploymentError
 
     tools = tools_of(settings)
-    events = tools.history.events()
+    try:
+        events = tools.history.events()
+    except DeploymentError as error:
+        return [Verdict(month, False, error.what) for month in months]
     promoted, transition = last_promoted(events), open_transition(events)
     if transition is not None:
         summary, passed = f"the {transition.event.step} of {transition.event.model_id} has not ended", False
