@@ -27,6 +27,18 @@ def test_metrics_are_those_of_the_modeling_room():
         assert found[name].low < value < found[name].high
 
 
+def test_the_lift_is_shown_as_capture_and_kept_where_it_is_primary():
+    expected = {"roc_auc", "average_precision", "brier", "calibration_slope", "calibration_intercept"}
+    expected |= {"observed_expected", "top_decile_capture"}
+    assert set(model_metrics(holdout(), NEW, policy(), DRAWS)) == expected
+    lift = policy(primary_metric="top_decile_lift")
+    found = model_metrics(holdout(), NEW, lift, DRAWS)
+    assert set(found) == {*expected, "top_decile_lift"}
+    assert found["top_decile_capture"].value == found["top_decile_lift"].value * 0.1
+    gains = compare(holdout(), NEW, OLD, lift, DRAWS, compared=1)
+    assert gains.non_inferiority.value == gains.difference["top_decile_lift"].value
+
+
 def test_differences_are_positive_when_the_challenger_is_better():
     found = compare(holdout(), NEW, OLD, policy(), DRAWS, compared=1)
     back = compare(holdout(), OLD, NEW, policy(), DRAWS, compared=1)
