@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table as View
 
 from health_pipeline.cli.options import quiet_settings
-from health_pipeline.contracts.restatement_review import Rerun, Review, stretches
+from health_pipeline.contracts.restatement_review import Rerun, Review, spans
 from health_pipeline.months import Month
 from health_pipeline.settings import Settings
 
@@ -44,7 +44,7 @@ def rerun(
     console = Console(stderr=True)
 
     def run(planned: Rerun) -> None:
-        console.print(planned.command, highlight=False)
+        console.print(planned.command, highlight=False, soft_wrap=True)
         if not run_months(settings, planned.months, planned.select, console):
             raise typer.Exit(1)
 
@@ -109,13 +109,11 @@ def _report(review: Review) -> dict[str, Any]:
 
 def _print(review: Review, console: Console) -> None:
     if review.waiting:
-        console.print(f"Landed again, not read yet: {_spans(list(review.waiting))}", highlight=False)
+        console.print(f"Landed again, not read yet: {spans(review.waiting)}", highlight=False)
     if review.restated:
         view = View("month", "table", "change", "months that rest on what it was", "decisions that do")
         for each in review.restated:
-            behind = [
-                f"{table} {_spans(months)}" for table in review.behind if (months := review.months_behind(each, table))
-            ]
+            behind = [f"{name} {spans(months)}" for name, months in review.resting_on(each).items()]
             made = [f"{decision.month:%Y-%m} {decision.decision}" for decision in review.decisions_on(each)]
             more = f" and {len(made) - SHOWN} more" if len(made) > SHOWN else ""
             view.add_row(
@@ -141,8 +139,3 @@ def _print(review: Review, console: Console) -> None:
             "Models, decisions and predictions too: health-pipeline restated rerun --decisions", highlight=False
         )
         console.print(f"  {last.command}", highlight=False, soft_wrap=True)
-
-
-def _spans(months: list[Month]) -> str:
-    spans = [str(span) for span in stretches(months)]
-    return ", ".join(spans[:SHOWN]) + (f" and {len(spans) - SHOWN} more" if len(spans) > SHOWN else "")

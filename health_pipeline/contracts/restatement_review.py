@@ -68,6 +68,13 @@ class Review:
         """Decisions that rest on a restated month."""
         return [decision for decision in self.decisions if cause in decision.causes]
 
+    def resting_on(self, cause: Restatement) -> dict[str, list[Month]]:
+        """Months that a restated month has left behind, by table; all that follows from models as one."""
+        found = {table: self.months_behind(cause, table) for table in TABLES}
+        results = {month for table in self.behind if table not in TABLES for month in self.months_behind(cause, table)}
+        found["models and what follows"] = sorted(results)
+        return {name: months for name, months in found.items() if months}
+
     @property
     def extract_reruns(self) -> list[Rerun]:
         """Months that landed again and were not read yet."""
@@ -97,14 +104,10 @@ class Review:
         found = [cause for cause in self.restated if (cause.table, cause.month) == (table, month)]
         if not found:
             return unchanged(month)
-        counts = {name: sorted({m for cause in found for m in self.months_behind(cause, name)}) for name in self.behind}
-        behind = {name: months for name, months in counts.items() if months}
-        decisions = sorted({d.month: d for cause in found for d in self.decisions_on(cause)}.items())
-        parts = [f"{name} of {_spans(months)}" for name, months in behind.items() if name in TABLES]
-        others = sorted({month for name, months in behind.items() if name not in TABLES for month in months})
-        if others:
-            parts.append(f"models and what follows from them of {_spans(others)}")
-        told = [f"{made:%Y-%m} {decision.decision}" for made, decision in decisions]
+        resting = self.resting_on(found[0])
+        decisions = self.decisions_on(found[0])
+        parts = [f"{name} of {spans(months)}" for name, months in resting.items()]
+        told = [f"{decision.month:%Y-%m} {decision.decision}" for decision in decisions]
         if told:
             more = f" and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
             parts.append(f"the decisions {', '.join(told[:SHOWN])}{more}")
@@ -116,7 +119,7 @@ class Review:
             severity="WARN",
             numbers={
                 "change": found[0].change,
-                "months_behind": sum(len(months) for months in behind.values()),
+                "months_behind": sum(len(months) for months in resting.values()),
                 "decisions_touched": len(decisions),
             },
         )
@@ -138,6 +141,7 @@ def stretches(months: Iterable[Month]) -> list[MonthRange]:
     return found
 
 
-def _spans(months: Iterable[Month]) -> str:
-    spans = [str(span) for span in stretches(months)]
-    return ", ".join(spans[:SHOWN]) + (f" and {len(spans) - SHOWN} more stretches" if len(spans) > SHOWN else "")
+def spans(months: Iterable[Month]) -> str:
+    """Months in words, such as ``2022-01..2022-03, 2022-05``."""
+    found = [str(span) for span in stretches(months)]
+    return ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more stretches" if len(found) > SHOWN else "")

@@ -156,7 +156,7 @@ def test_the_verdict_names_what_rests_on_the_month(review):
     assert (verdict.passed, verdict.severity) == (False, "WARN")
     assert "corrected after it had been used" in verdict.summary
     assert "gold.features of 2023-02..2023-03, 2023-05" in verdict.summary
-    assert "models and what follows from them of 2023-05" in verdict.summary
+    assert "models and what follows of 2023-05" in verdict.summary
     assert "the decisions 2023-05 DEPLOY" in verdict.summary
     assert verdict.numbers == {"change": "corrected", "months_behind": 4, "decisions_touched": 1}
     assert review.verdict(STAYS, MAR).passed
