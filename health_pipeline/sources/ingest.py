@@ -152,7 +152,7 @@ class _Run:
         with Extract(path, self.zone.scratch) as extract:
             for name, wanted in self.adapter.inputs.items():
                 self._step(f"reading {name}")
-                if not extract.load(self.connection, name, wanted):
+                if not extract.load(self.connection, name, wanted, is_only=len(self.adapter.inputs) == 1):
                     missing.append(name)
         for name, file in self.adapter.bundled.items():
             columns = tuple(file.read_text().splitlines()[0].split(","))

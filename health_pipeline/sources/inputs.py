@@ -84,8 +84,14 @@ class Extract:
     ) -> None:
         self._stack.close()
 
-    def load(self, connection: duckdb.DuckDBPyConnection, name: str, wanted: Input) -> bool:
+    def load(self, connection: duckdb.DuckDBPyConnection, name: str, wanted: Input, *, is_only: bool = False) -> bool:
         """Create ``raw.<name>`` with the wanted columns, all text; an allowed gap becomes an empty table or NULLs.
+
+        Args:
+            connection: with the schema ``raw``.
+            name: of the table.
+            wanted: files and columns.
+            is_only: the adapter reads no other table, so a file that is given by itself may have any name.
 
         Returns:
             Whether the table is in the extract.
@@ -93,7 +99,8 @@ class Extract:
         Raises:
             SourceError: a file or column that must be there is missing, or a file cannot be read.
         """
-        members = self._find(wanted)
+        given_by_itself = is_only and self._archive is None and self.path.is_file()
+        members = self._members if given_by_itself else self._find(wanted)
         columns = [*wanted.required, *wanted.optional]
         if not members:
             declared = ", ".join(f"{identifier(column)} VARCHAR" for column in columns)

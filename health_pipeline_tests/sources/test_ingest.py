@@ -218,6 +218,27 @@ def test_options(home: Settings, tmp_path: Path) -> None:
         ingest("uci", folder, home, options={"all_stays": "perhaps"})
 
 
+def test_copies_of_uci_that_circulate(home: Settings, tmp_path: Path) -> None:
+    """Another file name, an index column, empty cells for '?', and the columns that many drop."""
+    folder = ADAPTERS["uci"].folder / "golden" / "input"
+    ingest("uci", folder, home)
+    header, *lines = [line.split(",") for line in (folder / "diabetic_data.csv").read_text().splitlines()]
+    dropped = {"weight", "payer_code", "medical_specialty"}
+    kept = [place for place, name in enumerate(header) if name not in dropped]
+    table = [
+        [str(number) if number else "Unnamed: 0", *("" if line[place] == "?" else line[place] for place in kept)]
+        for number, line in enumerate([header, *lines])
+    ]
+    copy = tmp_path / "diabetes_clean.csv"
+    copy.write_text("\n".join(",".join(line) for line in table))
+    other = load_settings(home=tmp_path / "copy")
+    ingest("uci", copy, other)
+    lost = duckdb.sql(f"SELECT DISTINCT payer, service FROM read_parquet('{other.landing_uri}/admissions/*.parquet')")
+    assert lost.fetchall() == [(None, None)]
+    assert rows(other, "patients") == rows(home, "patients")
+    assert rows(other, "clinical_events") == [row for row in rows(home, "clinical_events") if "29463-7" not in row[4]]
+
+
 def test_options_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HEALTH_PIPELINE_INGEST__OPTIONS__ALL_STAYS", "true")
     settings = load_settings(home=tmp_path)

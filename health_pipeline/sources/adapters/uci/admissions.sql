@@ -41,15 +41,14 @@ SELECT
         WHEN discharge_disposition_id IN ('5', '16', '17', '30') THEN 'other'
         ELSE 'unknown'
     END AS discharge_disposition,
-    nullif(medical_specialty, '?') AS service,
+    medical_specialty AS service,
     NULL::VARCHAR AS drg,
     CASE
         WHEN payer_code = 'MC' THEN 'medicare'
         WHEN payer_code IN ('MD', 'DM') THEN 'medicaid'
         WHEN payer_code IN ('HM', 'BC', 'CP', 'UN', 'CM', 'PO', 'MP', 'CH') THEN 'commercial'
         WHEN payer_code IN ('SP', 'SI', 'FR') THEN 'self_pay'
-        WHEN payer_code = '?' THEN NULL
-        ELSE 'other'
+        WHEN payer_code IS NOT NULL THEN 'other'
     END AS payer,
     NULL::BOOLEAN AS is_planned,
     readmitted = '<30' AS readmitted_30d

@@ -10,7 +10,7 @@ WITH diagnoses AS (
             ELSE d.code
         END AS code
     FROM stays, (VALUES (1, diag_1), (2, diag_2), (3, diag_3)) AS d(position, code)
-    WHERE d.code <> '?'
+    WHERE d.code IS NOT NULL
 ),
 facts AS (
     SELECT
@@ -25,7 +25,7 @@ facts AS (
         patient_nbr, encounter_id, discharged_at, discharged_at,
         'LOINC//' || l.code, NULL, l.result
     FROM stays, (VALUES ('4548-4', A1Cresult), ('2345-7', max_glu_serum)) AS l(code, result)
-    WHERE l.result NOT IN ('None', '?')  -- the text 'None' means not measured
+    WHERE l.result <> 'None'  -- the text 'None' means not measured
     UNION ALL
     SELECT
         patient_nbr, encounter_id, admitted_at, admitted_at,
@@ -33,7 +33,7 @@ facts AS (
         CASE weight WHEN '>200' THEN 200 ELSE 12.5 + regexp_extract(weight, '^\[(\d+)', 1)::DOUBLE END,
         weight
     FROM stays
-    WHERE weight <> '?'
+    WHERE weight IS NOT NULL
     UNION ALL
     SELECT
         patient_nbr, encounter_id, admitted_at, discharged_at,

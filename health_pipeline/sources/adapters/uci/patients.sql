@@ -2,12 +2,11 @@
 -- bands of ten years: the birth date is set so that the patient has the middle of the band ([70-80): 75) at that admission.
 SELECT
     patient_nbr AS patient_id,
-    (admitted_at - to_years(5 + regexp_extract(age, '^\[(\d+)', 1)::INTEGER))::DATE AS birth_date,
+    (admitted_at - to_years(5 + regexp_extract(age, '\d+')::INTEGER))::DATE AS birth_date,
     CASE gender WHEN 'Female' THEN 'female' WHEN 'Male' THEN 'male' ELSE 'unknown' END AS sex,
     CASE race
         WHEN 'Caucasian' THEN 'white'
         WHEN 'AfricanAmerican' THEN 'black'
-        WHEN '?' THEN NULL
         ELSE lower(race)
     END AS race,
     NULL::VARCHAR AS ethnicity,

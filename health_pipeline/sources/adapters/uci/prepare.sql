@@ -1,4 +1,4 @@
--- One row per stay with its pseudo-dates; '?' means missing everywhere in this release.
+-- One row per stay with its pseudo-dates; '?' means missing everywhere in this release, nothing at all in copies of it.
 CREATE TABLE stays AS
 WITH nodes AS (
     SELECT
@@ -14,7 +14,7 @@ dated AS (
         date_trunc('second', n.ts + coalesce(
             (s.encounter_id::BIGINT - n.id) / (n.next_id - n.id)::DOUBLE * (n.next_ts - n.ts), INTERVAL 0 SECOND
         )) AS admitted_at
-    FROM raw.stays AS s
+    FROM (SELECT nullif(nullif(trim(COLUMNS(*)), '?'), '') FROM raw.stays) AS s
     ASOF JOIN nodes AS n ON s.encounter_id::BIGINT >= n.id
     WHERE getvariable('all_stays') OR s.encounter_id::BIGINT < 287186685
 )
