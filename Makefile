@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements.lock
 UPGRADE ?=
+BENCH ?=
 QUICK := $(addprefix health_pipeline_tests/,test_settings.py test_months.py contracts/test_silver.py cohort/test_labels.py \
   features/test_build.py modeling/test_bundle.py promotion/test_decision.py monitoring/test_statistics.py serving/test_api.py \
   deployment/test_history.py warehouse/test_replace.py warehouse/test_io_manager.py notify/test_delivery.py backup/test_archive.py \
@@ -47,8 +48,8 @@ test-quick: install ## a few files of each room, in a minute or two
 test-slow: install ## long tests: crash, fuzz, differential, servers where they run
 	$(BIN)/python -m pytest -m "slow or servers"
 
-bench: install ## benchmarks; prints ratios, writes benchmarks/results/*.json
-	$(BIN)/python -m benchmarks
+bench: install ## benchmarks of the warehouse, ten minutes; BENCH=--full: an hour; results in benchmarks/results/*.json
+	$(BIN)/python -m benchmarks $(BENCH)
 
 mutation: install ## mutants of the promotion rules (hours)
 	$(BIN)/python -m mutmut run
