@@ -26,8 +26,8 @@ class Scale:
 
     @property
     def stays_per_month(self) -> int:
-        """Discharges in each month."""
-        return max(self.admissions // self.months, 1)
+        """Discharges in each month; all months together are not fewer than asked for."""
+        return -(-self.admissions // self.months)
 
     @property
     def range(self) -> MonthRange:
