@@ -20,9 +20,15 @@ BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, GREY = (
     "#56B4E9",
     "#7F7F7F",
 )
-ROLE_COLOURS = {"champion": BLUE, "model_1": ORANGE, "model_2": GREEN, "model_3": PURPLE}
-ROLE_SYMBOLS = {"champion": "circle", "model_1": "square", "model_2": "diamond", "model_3": "triangle-up"}
-ROLE_DASHES = {"champion": "solid", "model_1": "dash", "model_2": "dot", "model_3": "dashdot"}
+ROLE_COLOURS = {"champion": BLUE, "deployed": VERMILLION, "model_1": ORANGE, "model_2": GREEN, "model_3": PURPLE}
+ROLE_SYMBOLS = {
+    "champion": "circle",
+    "deployed": "cross",
+    "model_1": "square",
+    "model_2": "diamond",
+    "model_3": "triangle-up",
+}
+ROLE_DASHES = {"champion": "solid", "deployed": "longdash", "model_1": "dash", "model_2": "dot", "model_3": "dashdot"}
 STATUS_COLOURS = {"ok": BLUE, "warning": ORANGE, "alarm": VERMILLION, "no_data": GREY}
 STATUS_SYMBOLS = {"ok": "circle", "warning": "triangle-up", "alarm": "x", "no_data": "circle-open"}
 METRIC_TITLES = {

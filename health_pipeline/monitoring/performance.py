@@ -11,10 +11,11 @@ from health_pipeline.modeling.metrics import METRICS, Estimate, measure_with_int
 from health_pipeline.monitoring import baselines
 from health_pipeline.monitoring.comparison import Row
 from health_pipeline.monitoring.concept_rows import REFERENCE_MONTHS, concept_rows
+from health_pipeline.monitoring.deployed import ROLE, deployed_predictions
 from health_pipeline.monitoring.estimation import ESTIMABLE, LABEL_METRICS, expected_performance, recalibration
 from health_pipeline.monitoring.limits import judge
 from health_pipeline.monitoring.rows import to_table
-from health_pipeline.monitoring.scored import Scored, roles, scored_rows
+from health_pipeline.monitoring.scored import Scored, roles, same_scores, scored_rows
 from health_pipeline.monitoring.tables import PERFORMANCE
 from health_pipeline.months import Month, MonthRange, shift
 from health_pipeline.settings import Settings
@@ -56,6 +57,7 @@ def performance_months(
 
     back = max(*settings.monitoring.rolling_months, settings.monitoring.calibration_months + 1, REFERENCE_MONTHS)
     span = months.widen(before=back)
+    served = deployed_predictions(warehouse, Slice(FEATURE_TABLE, span), predictions, span, settings)
     with warehouse.read(f"performance {months}") as connection:
         known = baselines.holdout_metrics(connection, champion.only(span))
         found = roles(connection, predictions.only(months))
@@ -63,6 +65,9 @@ def performance_months(
             role: scored_rows(connection, predictions.only(span), labels.only(span), Slice(FEATURE_TABLE, span), role)
             for role in found
         }
+        if served is not None:
+            connection.register("served", served)
+            scored[ROLE] = scored_rows(connection, "served", labels.only(span), Slice(FEATURE_TABLE, span), None)
     plan = plan_threads(len(months), settings.training.threads)
     with threadpool_limits(1):  # sums in a fixed order: the same bits whatever the machine
         by_month = list(in_order(lambda month: _month_rows(month, scored, known, settings), months, plan))
@@ -75,12 +80,15 @@ def _month_rows(
     if not any(month in rows.scored_months for rows in scored.values()):
         _log.warning("performance.no_data", month=str(month), reason="no predictions")
         return [_no_data(month, "champion", "estimated", 1, "all", settings.promotion.primary_metric)]
-    return [
-        row
-        for role, rows in scored.items()
-        if month in rows.scored_months
-        for row in _role_rows(role, rows, month, known, settings)
-    ]
+    found: dict[str, list[Row]] = {}
+    for role, rows in scored.items():
+        if month not in rows.scored_months:
+            continue
+        if role == ROLE and "champion" in found and same_scores(rows, scored["champion"]):
+            found[role] = [{**row, "model_role": ROLE} for row in found["champion"]]  # the rule: nothing to compute
+        else:
+            found[role] = list(_role_rows(role, rows, month, known, settings))
+    return [row for rows_of_role in found.values() for row in rows_of_role]
 
 
 def _role_rows(

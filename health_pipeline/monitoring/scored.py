@@ -89,6 +89,15 @@ class Scored:
                 yield f"{name}={value}", self.where(values == value)
 
 
+def same_scores(one: Scored, other: Scored) -> bool:
+    """Whether both are the same rows, scored by the same models."""
+    return (
+        np.array_equal(one.month, other.month)
+        and np.array_equal(one.model_id, other.model_id)
+        and np.array_equal(one.probability, other.probability)
+    )
+
+
 def roles(connection: DuckDBPyConnection, predictions: Slice) -> list[str]:
     """Roles that scored anything, in order."""
     found = connection.execute(f"SELECT DISTINCT model_role FROM {predictions} ORDER BY 1").fetchall()
@@ -96,16 +105,16 @@ def roles(connection: DuckDBPyConnection, predictions: Slice) -> list[str]:
 
 
 def scored_rows(
-    connection: DuckDBPyConnection, predictions: Slice, labels: Slice, features: Slice | None, role: str
+    connection: DuckDBPyConnection, predictions: Slice | str, labels: Slice, features: Slice | None, role: str | None
 ) -> Scored:
     """Read the rows of a role.
 
     Args:
         connection: of the warehouse.
-        predictions: ``gold.predictions``.
+        predictions: ``gold.predictions``, or a relation with its columns.
         labels: ``gold.labels`` of the same months, as far as they have matured.
         features: ``gold.features`` of the same months, for segments and strata; None leaves them out.
-        role: ``model_1`` ... ``champion``.
+        role: ``model_1`` ... ``champion``; None takes every row.
     """
     columns = (
         [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {features}").fetchall()] if features else []
@@ -118,8 +127,8 @@ def scored_rows(
         f"SELECT p.month, p.model_id, hash(p.patient_key) AS patient, p.probability, p.label::INT::DOUBLE AS label, "
         f"l.readmitted_30d::INT::DOUBLE AS outcome{extra} "
         f"FROM {predictions} AS p LEFT JOIN {labels} AS l USING (month, encounter_id) {join} "
-        "WHERE p.model_role = $role ORDER BY p.month, p.encounter_id",
-        {"role": role},
+        f"{'' if role is None else 'WHERE p.model_role = $role '}ORDER BY p.month, p.encounter_id",
+        {} if role is None else {"role": role},
     ).to_arrow_table()
 
     def column(name: str) -> NDArray[Any]:

@@ -49,7 +49,9 @@ PERFORMANCE = Table(
     columns=(
         Column("month", "DATE", "last month of the window", nullable=False),
         Column("model_id", "VARCHAR", "model of that role in the last month"),
-        Column("model_role", "VARCHAR", "model_1, model_2, model_3 or champion", False),
+        Column(
+            "model_role", "VARCHAR", "model_1, model_2, model_3, champion, or deployed (what production served)", False
+        ),
         Column("kind", "VARCHAR", "estimated, realised, reconciliation (estimated minus realised), or concept", False),
         Column("window_months", "INTEGER", "months pooled, ending with the row's month", False, "months"),
         Column("segment", "VARCHAR", "all, or <characteristic>=<value>", False),

@@ -178,9 +178,9 @@ def test_scores_are_compared_with_what_the_artefact_gives_on_the_months_it_was_j
     assert table.equals(pa.concat_tables([drift(found, MonthRange(month, month)) for month in MONTHS]))
 
 
-def score_as_hospital(folder: Path) -> str:
+def score_as_hospital(folder: Path, number_0: float = 0.9) -> str:
     """A bundle that scores as the synthetic hospital does (but for the cap of ``number_2``)."""
-    weights = {"number_0": 0.9, "number_2": 0.4, "age": 0.015}
+    weights = {"number_0": number_0, "number_2": 0.4, "age": 0.015}
     bundle = Bundle(
         family="logistic_regression",
         features=tuple(Feature(name, "numeric") for name in weights),
