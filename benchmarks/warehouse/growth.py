@@ -65,9 +65,12 @@ def report(scale: dict[str, Any], admissions: list[int], months: list[int], cost
     most, longest = admissions[-1], months[-1]
     by_size = [(size, cost[size, longest]["cpu"]) for size in admissions]
     by_months = [(count, cost[most * count // longest, count]["cpu"]) for count in months]
-    results = [
-        verdict("exponent of CPU over admissions, months fixed", exponent(by_size), 1.1, unit=""),
-        verdict("exponent of CPU over months, stays a month fixed", exponent(by_months), 1.1, unit=""),
+    fits = {"admissions, months fixed": by_size, "months, stays a month fixed": by_months}
+    results = [verdict(f"exponent of CPU over {name}", exponent(points), 1.1, unit="") for name, points in fits.items()]
+    # Fixed costs flatten the fit at its small end; the last step alone shows what more work costs.
+    results += [
+        verdict(f"the same over {name}, last step", exponent(points[-2:]), 1.1, unit="")
+        for name, points in fits.items()
     ]
     _draw(
         plot,
@@ -79,6 +82,13 @@ def report(scale: dict[str, Any], admissions: list[int], months: list[int], cost
     )
 
 
+def _log_axis(values: list[float]) -> dict[str, Any]:
+    """An axis with room for the labels of the outermost points."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    room = 0.12 * (high - low)
+    return {"type": "log", "range": [low - room, high + room]}
+
+
 def _draw(plot: Path, *panels: tuple[str, Points]) -> None:
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
@@ -88,11 +98,13 @@ def _draw(plot: Path, *panels: tuple[str, Points]) -> None:
     for column, (title, points) in enumerate(panels, start=1):
         sizes, seconds = ([point[axis] for point in points] for axis in (0, 1))
         labels = [f"{value:.1f} s" for value in seconds]
-        line = go.Scatter(x=sizes, y=seconds, text=labels, mode="lines+markers+text", textposition="top left")
+        line = go.Scatter(x=sizes, y=seconds, text=labels, mode="lines+markers+text", textposition="top center")
         figure.add_trace(line, 1, column)
-        figure.update_xaxes(type="log", title=title, tickvals=sizes, row=1, col=column)
-        figure.update_yaxes(type="log", title="CPU seconds", dtick=1, row=1, col=column)
-    figure.update_layout(showlegend=False, width=900, height=380, template="plotly_white", colorway=["#1f5fa8"])
+        figure.update_xaxes(_log_axis(sizes), title=title, tickvals=sizes, row=1, col=column)
+        figure.update_yaxes(_log_axis(seconds), title="CPU seconds", dtick=1, row=1, col=column)
+    margin = {"l": 60, "r": 20, "t": 40, "b": 50}
+    figure.update_layout(showlegend=False, width=900, height=360, template="plotly_white", margin=margin)
+    figure.update_traces(line_color="#1f5fa8")
     plot.parent.mkdir(parents=True, exist_ok=True)
     figure.write_image(plot)
 
