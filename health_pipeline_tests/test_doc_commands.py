@@ -2,9 +2,11 @@
 
 import importlib
 import importlib.util
+import json
 import re
 import shlex
 
+import apprise
 import pytest
 import typer.main
 
@@ -149,6 +151,16 @@ def test_every_module_and_name_imported_exists(page):
             )
     for module in re.findall(r"python -m ((?:health_pipeline|benchmarks)[\w.]*)", text):
         assert importlib.util.find_spec(module.rstrip(".")), f"{page.name}: python -m {module}"
+
+
+def test_every_alert_address_shown_has_a_form_that_apprise_knows():
+    text = "".join(page.read_text() for page in PAGES)
+    shown = [
+        url for urls in re.findall(r"HEALTH_PIPELINE_NOTIFY__\w*URLS='(\[.*?\])'", text) for url in json.loads(urls)
+    ]
+    assert len(shown) > 3
+    assert [url for url in shown if apprise.Apprise.instantiate(url) is None] == []
+    assert apprise.Apprise.instantiate("slack://token-a/token-b/token-c/#on-call") is None
 
 
 def test_markers_of_blocks_are_understood():

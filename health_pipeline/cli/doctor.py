@@ -116,12 +116,17 @@ def _landing(settings: Settings) -> Iterator[Finding]:
             names = ", ".join(report.strangers[:3])
             yield Finding("note", f"{where}: not a month: {names}", "name files YYYY-MM.parquet, .csv or .csv.gz")
         if report.outside:
+            months = report.outside + report.months
+            wanted = f"HEALTH_PIPELINE_START_MONTH={min(months):%Y-%m} HEALTH_PIPELINE_END_MONTH={max(months):%Y-%m}"
+            needed = name == "admissions"
             yield Finding(
-                "note",
+                "broken" if needed and not report.months else "note",
                 f"{where}: {len(report.outside)} months lie outside START_MONTH..END_MONTH ({_span(report.outside)})",
-                "set HEALTH_PIPELINE_START_MONTH and HEALTH_PIPELINE_END_MONTH",
+                wanted if needed else "nothing, unless admissions have these months too",
             )
         if not report.months:
+            if report.outside:
+                continue
             needed = name == "admissions"
             text = f"{where}: no month has landed" + ("" if needed else "; its features will be empty")
             remedy = "health-pipeline simulate, ingest, or deliver" if needed else "nothing, or deliver"

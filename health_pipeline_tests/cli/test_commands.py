@@ -105,6 +105,17 @@ def test_doctor_explains_files_that_cannot_be_used(tmp_path):
     assert "03.01.2022" not in said
 
 
+def test_doctor_names_the_months_to_set_when_files_lie_outside_of_them(tmp_path):
+    landing = tmp_path / "landing" / "admissions"
+    landing.mkdir(parents=True)
+    for month in ("2020-02", "2020-04"):
+        (landing / f"{month}.csv").write_text("encounter_id,patient_id,admitted_at,discharged_at\n")
+    said = command(tmp_path, "doctor").stdout
+    assert "remedy: HEALTH_PIPELINE_START_MONTH=2020-02 HEALTH_PIPELINE_END_MONTH=2020-04" in said
+    assert "no month has landed; its" in said, "of the tables that have no file at all"
+    assert "admissions: no month has landed" not in said
+
+
 def test_a_home_goes_into_an_archive_and_back(tmp_path):
     home, archive = tmp_path / "home", str(tmp_path / "home.tar")
     (home / "deployment").mkdir(parents=True)
