@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -18,9 +17,11 @@ from health_pipeline.deployment import examination
 from health_pipeline.deployment.admission import Options, Plan
 from health_pipeline.deployment.examination import Finding
 from health_pipeline.deployment.history import Event
+from health_pipeline.deployment.progress import Progress
 from health_pipeline.deployment.records import Features, varied_records
-from health_pipeline.deployment.recovery import last_promoted, open_transition, recover, take_back
+from health_pipeline.deployment.recovery import open_transition, recover, take_back
 from health_pipeline.deployment.registry import CHALLENGER, CHAMPION, PREVIOUS
+from health_pipeline.deployment.steps import STEPS, TOUCHES_TRAFFIC, StepResult, evidence_of
 from health_pipeline.deployment.target import Package, Target
 from health_pipeline.deployment.tools import Tools
 from health_pipeline.errors import DeploymentError, PipelineError
@@ -31,50 +32,9 @@ from health_pipeline.serving.release import Release, ReleaseFacts, pack_release,
 if TYPE_CHECKING:
     from health_pipeline.serving.engine import Scorer
 
-STEPS = (
-    "registered_model",
-    "api_image",
-    "api_tests",
-    "published_image",
-    "rollout",
-    "verification",
-    "health",
-    "promotion",
-)
-TOUCHES_TRAFFIC = frozenset({"rollout", "verification", "health", "promotion"})
-GOOD = frozenset({"pass", "no-op", "skipped"})
 RECORDS = 400
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a step came to.
-
-    Attributes:
-        outcome: ``pass``, ``no-op``, ``skipped``, ``fail`` or ``inconclusive``.
-        release: release id.
-        digest: of the package: the image where there is one, else the release.
-        release_digest: of the release inside; what the API itself reports.
-        reference: what the target calls the package.
-        findings: examined properties.
-    """
-
-    step: str
-    outcome: str
-    summary: str
-    release: str | None = None
-    digest: str | None = None
-    release_digest: str | None = None
-    reference: str | None = None
-    findings: Sequence[Finding] = field(default_factory=tuple)
-    seconds: float = 0.0
-
-    @property
-    def is_good(self) -> bool:
-        """Whether the next step may begin."""
-        return self.outcome in GOOD
 
 
 class Attempt:
@@ -92,6 +52,7 @@ class Attempt:
         self, plan: Plan, options: Options, tools: Tools, attempt_id: str, samples: Sequence[Features] = ()
     ) -> None:
         self._plan, self._options, self._tools, self._id, self._samples = plan, options, tools, attempt_id, samples
+        self._progress = Progress(tools.history)
 
     def run(self, step: str) -> StepResult:
         """Run a step by name; never raises for what can go wrong with a release.
@@ -127,7 +88,7 @@ class Attempt:
             digest=result.digest,
             seconds=result.seconds,
             summary=result.summary,
-            evidence=_evidence(result, self._options, self._plan),
+            evidence=evidence_of(result, self._options, self._plan),
         )
         _log.info("deployment_step", step=step, outcome=result.outcome, seconds=result.seconds)
         if not result.is_good:
@@ -166,7 +127,7 @@ class Attempt:
         package = self._package("api_image")
         if self._options.skip_api_tests:
             return self._result("api_tests", "skipped", f"skipped by order of {self._options.actor}", package)
-        if self._passed_before("api_tests", package):
+        if self._progress.passed_before("api_tests", package):
             return self._result("api_tests", "no-op", "this digest has passed before", package)
         scorer = self._scorer(package.release.release_id)
         records = varied_records(scorer.features, self._samples, RECORDS)
@@ -176,7 +137,7 @@ class Attempt:
 
     def _published_image(self) -> StepResult:
         package = self._package("api_image")
-        if not (self._options.skip_api_tests or self._passed_before("api_tests", package)):
+        if not (self._options.skip_api_tests or self._progress.passed_before("api_tests", package)):
             raise DeploymentError("this digest has not passed the API tests", remedy="run deployment/api_tests first")
         published = self._tools.target.publish(package)
         return self._result("published_image", "pass", f"published as {published.reference}", published)
@@ -211,7 +172,9 @@ class Attempt:
 
     def _health(self) -> StepResult:
         package, limits = self._package("published_image"), self._tools.limits
-        if self._tools.registry.holder(CHAMPION) == self._plan.model_id and self._passed_before("health", package):
+        if self._tools.registry.holder(CHAMPION) == self._plan.model_id and self._progress.passed_before(
+            "health", package
+        ):
             return self._result("health", "no-op", "this digest has passed before, and is champion", package)
         transition = open_transition(self._tools.history.events())
         scorers = (
@@ -223,7 +186,7 @@ class Attempt:
 
     def _promotion(self) -> StepResult:
         tools, plan, package = self._tools, self._plan, self._package("published_image")
-        if not self._healthy_since_rollout(package):
+        if not self._progress.healthy_since_rollout(package):
             raise DeploymentError("the release has not passed the health window", remedy="run deployment/health first")
         old = tools.registry.holder(CHAMPION)
         if old == plan.model_id:
@@ -290,27 +253,10 @@ class Attempt:
         return pack_release(plan.bundle, facts, self._tools.target.build_root)
 
     def _package(self, step: str) -> Package:
-        """What an earlier step made of this release; its digest is the one that travels."""
-        release = self._pack()
-        for event in reversed(self._tools.history.events()):
-            if event.release == release.release_id and event.step == step and event.outcome in GOOD:
-                return Package(release, str(event.evidence["reference"]), str(event.digest))
-        raise DeploymentError(f"{step} of this release has not passed", remedy=f"run deployment/{step} first")
+        return self._progress.package(self._pack(), step)
 
-    def _passed_before(self, step: str, package: Package) -> bool:
-        return any(
-            event.step == step and event.outcome in {"pass", "no-op"} and event.release == package.release.release_id
-            for event in self._tools.history.events()
-        )
-
-    def _healthy_since_rollout(self, package: Package) -> bool:
-        """Whether the health window was passed after the last change of traffic."""
-        for event in reversed(self._tools.history.events()):
-            if event.step == "health" and event.release == package.release.release_id:
-                return event.outcome in {"pass", "no-op"}
-            if event.step in {"rollout", "rollback", "recovery"}:
-                return False
-        return False
+    def _former(self) -> dict[str, str | None]:
+        return self._progress.former(self._tools.target, self._plan.model_id)
 
     def _scorer(self, release_id: str) -> Scorer:
         folder = self._tools.target.build_root / release_id
@@ -325,27 +271,6 @@ class Attempt:
             return self._scorer(release_id)
         except PipelineError:
             return None  # built elsewhere: there is nothing here to compare with
-
-    def _former(self) -> dict[str, str | None]:
-        """What serves before the rollout touches anything; when that cannot be asked, what was promoted last."""
-        transition = open_transition(self._tools.history.events())
-        if transition is not None:
-            if transition.event.model_id != self._plan.model_id:
-                raise DeploymentError(
-                    f"the {transition.event.step} of model {transition.event.model_id} has not ended",
-                    remedy="let it end, or start this deployment at deployment/registered_model, which takes it back",
-                )
-            return {"former": transition.release, "former_digest": transition.digest}
-        try:
-            serving = self._tools.target.serving()
-        except DeploymentError:
-            promoted = last_promoted(self._tools.history.events())
-            if promoted is None:
-                raise
-            return {"former": promoted.release, "former_digest": promoted.evidence.get("release_digest")}
-        if serving is None:
-            return {"former": None, "former_digest": None}
-        return {"former": serving.release, "former_digest": serving.digest}
 
     def _judged(self, step: str, findings: Sequence[Finding], package: Package) -> StepResult:
         outcome = examination.overall(findings)
@@ -399,20 +324,3 @@ class Attempt:
                 self._tools.registry.point(CHALLENGER, None)
         except DeploymentError as error:
             _log.error("challenger_alias_left", reason=error.what)
-
-
-def _evidence(result: StepResult, options: Options, plan: Plan) -> dict[str, Any]:
-    evidence: dict[str, Any] = {"decision": plan.decision}
-    for name in ("reference", "release_digest"):
-        if getattr(result, name) is not None:
-            evidence[name] = getattr(result, name)
-    if options.force_deployment:
-        evidence["forced"] = {"by": options.actor, "why": options.force_reason}
-    if options.improvement_threshold is not None:
-        evidence["improvement_threshold"] = options.improvement_threshold
-    if result.findings:
-        evidence["findings"] = [
-            {"name": found.name, "outcome": found.outcome, "summary": found.summary, **dict(found.numbers)}
-            for found in result.findings
-        ]
-    return evidence

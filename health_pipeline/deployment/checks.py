@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from health_pipeline.deployment.attempt import GOOD
 from health_pipeline.deployment.history import HISTORY
 from health_pipeline.deployment.registry import CHAMPION as CHAMPION_ALIAS
+from health_pipeline.deployment.steps import GOOD
 from health_pipeline.deployment.tables import STEP_TABLES
 from health_pipeline.errors import DeploymentError
 from health_pipeline.months import Month, MonthRange

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from health_pipeline import notify
 from health_pipeline.clock import Clock, system_clock
 from health_pipeline.deployment.admission import Options, Plan
-from health_pipeline.deployment.attempt import STEPS, Attempt, StepResult
+from health_pipeline.deployment.attempt import Attempt
 from health_pipeline.deployment.history import History
 from health_pipeline.deployment.local import LocalTarget
 from health_pipeline.deployment.records import Features
 from health_pipeline.deployment.registry import MLflowRegistry
+from health_pipeline.deployment.steps import STEPS, StepResult
 from health_pipeline.deployment.target import Target
 from health_pipeline.deployment.tools import Tools
 from health_pipeline.settings import Settings

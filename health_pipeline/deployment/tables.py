@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from health_pipeline.deployment.attempt import STEPS
+from health_pipeline.deployment.steps import STEPS
 from health_pipeline.warehouse.tables import Column, Table
 
 _MEANING = {
