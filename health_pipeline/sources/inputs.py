@@ -160,7 +160,8 @@ def load_files(
     """Create ``raw.<name>`` from files of one kind; see :meth:`Extract.load`."""
     relation = _relation(paths, where)
     try:
-        present = {str(row[0]).lower() for row in connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
+        described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
+        present = {str(column).lower(): str(kind) for column, kind, *_ in described}
         missing = [column for column in wanted.required if column.lower() not in present]
         if missing:
             raise SourceError(
@@ -169,7 +170,7 @@ def load_files(
                 remedy=f"the file has {len(present)} columns; check that it is the right file and has a header line",
             )
         selected = ", ".join(
-            f"CAST({identifier(column)} AS VARCHAR) AS {identifier(column)}"
+            f"{_text(identifier(column), present[column.lower()])} AS {identifier(column)}"
             if column.lower() in present
             else f"NULL::VARCHAR AS {identifier(column)}"
             for column in [*wanted.required, *wanted.optional]
@@ -181,6 +182,14 @@ def load_files(
             where=where,
             remedy="it must be an undamaged CSV (UTF-8, with a header line) or Parquet file",
         ) from None
+
+
+def _text(column: str, kind: str) -> str:
+    """A column as text. Data frames turn whole numbers with gaps into floats: 12.0 was the number, or code, 12."""
+    if kind not in {"DOUBLE", "FLOAT"}:
+        return f"CAST({column} AS VARCHAR)"
+    whole = f"isfinite({column}) AND {column} = trunc({column}) AND abs({column}) < 1e15"
+    return f"CASE WHEN {whole} THEN CAST(CAST({column} AS BIGINT) AS VARCHAR) ELSE CAST({column} AS VARCHAR) END"
 
 
 def _cause(error: duckdb.Error) -> str:

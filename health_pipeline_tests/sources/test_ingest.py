@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gzip
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -40,67 +39,6 @@ def zipped(folder: Path, target: Path, prefix: str = "") -> Path:
             archive.write(path, f"{prefix}{path.name}")
             archive.writestr(f"__MACOSX/{prefix}._{path.name}", b"\x00\x05")
     return target
-
-
-def as_zip(folder: Path, tmp_path: Path) -> Path:
-    return zipped(folder, tmp_path / "extract.zip")
-
-
-def as_zip_with_folder(folder: Path, tmp_path: Path) -> Path:
-    return zipped(folder, tmp_path / "extract.zip", "output/csv/")
-
-
-def as_gzip(folder: Path, tmp_path: Path) -> Path:
-    for path in list(folder.iterdir()):
-        (folder / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
-        path.unlink()
-    return folder
-
-
-def as_parquet(folder: Path, tmp_path: Path) -> Path:
-    for path in list(folder.iterdir()):
-        duckdb.sql(f"COPY (FROM read_csv('{path}')) TO '{path.with_suffix('.parquet')}'")
-        path.unlink()
-    return folder
-
-
-def as_parquet_parts(folder: Path, tmp_path: Path) -> Path:
-    for path in list(folder.iterdir()):
-        parts = folder / path.stem.upper()
-        parts.mkdir()
-        for part in range(2):
-            numbered = f"SELECT *, row_number() OVER () AS n FROM read_csv('{path}', all_varchar = true)"
-            half = f"SELECT * EXCLUDE (n) FROM ({numbered}) WHERE n % 2 = {part}"
-            duckdb.sql(f"COPY ({half}) TO '{parts}/part-{part}.parquet'")
-        path.unlink()
-    return folder
-
-
-def as_other_delimiter_and_case(folder: Path, tmp_path: Path) -> Path:
-    for path in list(folder.iterdir()):
-        header, *lines = path.read_text().splitlines()
-        text = "\r\n".join([header.lower(), *lines]).replace(",", "\t")
-        path.unlink()
-        (folder / path.name.upper()).write_bytes(b"\xef\xbb\xbf" + text.encode())
-    return folder
-
-
-@pytest.mark.parametrize(
-    "layout", [as_zip, as_zip_with_folder, as_gzip, as_parquet, as_parquet_parts, as_other_delimiter_and_case]
-)
-def test_any_layout_gives_the_same_rows(
-    layout: Callable[[Path, Path], Path], extract: Path, tmp_path: Path, home: Settings
-) -> None:
-    plain = load_settings(home=tmp_path / "plain")
-    ingest("synthea", extract, plain)
-    report = ingest("synthea", layout(extract, tmp_path), home)
-    assert report.rows["admissions"] == 3
-    for table in ADAPTERS["synthea"].tables:
-        if layout is as_parquet and table == "clinical_events":
-            continue  # a column of numbers and words cannot become a Parquet number; see the part-wise layout
-        assert [tuple(map(str, row)) for row in rows(home, table)] == [
-            tuple(map(str, row)) for row in rows(plain, table)
-        ]
 
 
 def test_optional_tables_and_columns_may_be_missing(extract: Path, home: Settings) -> None:

@@ -18,7 +18,8 @@ people AS (
         CASE id(p.ethnicity_concept_id)
             WHEN '38003563' THEN 'hispanic' WHEN '38003564' THEN 'not hispanic' ELSE nullif(p.ethnicity_source_value, '0')
         END AS ethnicity,
-        l.zip[1:3] AS zip3,
+        -- a data frame loses the leading zero
+        CASE WHEN regexp_full_match(id(l.zip), '\d{3,4}') THEN lpad(id(l.zip), 5, '0') ELSE l.zip END[1:3] AS zip3,
         d.died_on,
         c.first_at,
         c.last_at

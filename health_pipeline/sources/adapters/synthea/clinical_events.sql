@@ -3,7 +3,7 @@ WITH facts AS (
     -- why the patient came
     SELECT
         PATIENT AS patient_id, Id AS encounter_id, begins_at AS time, begins_at AS recorded_at,
-        'SNOMED//' || REASONCODE AS code, NULL AS numeric_value, 'principal' AS text_value
+        'SNOMED//' || regexp_replace(REASONCODE, '\.0$', '') AS code, NULL AS numeric_value, 'principal' AS text_value
     FROM encounters
     WHERE REASONCODE IS NOT NULL
     UNION ALL

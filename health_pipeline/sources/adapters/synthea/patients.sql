@@ -12,7 +12,7 @@ people AS (
         CASE upper(p.MARITAL)
             WHEN 'M' THEN 'married' WHEN 'S' THEN 'single' WHEN 'D' THEN 'divorced' WHEN 'W' THEN 'widowed'
         END AS marital_status,
-        CASE WHEN length(p.ZIP) BETWEEN 3 AND 4 THEN lpad(p.ZIP, 5, '0') ELSE p.ZIP END[1:3] AS zip3,
+        CASE WHEN regexp_full_match(p.ZIP, '\d{3,4}(\.0)?') THEN lpad(regexp_replace(p.ZIP, '\.0$', ''), 5, '0') ELSE p.ZIP END[1:3] AS zip3,
         nullif(p.INCOME, '') AS income,
         moment(p.DEATHDATE)::DATE AS deceased_on,
         coalesce(c.first_at, moment(p.BIRTHDATE)) AS first_at,
