@@ -43,10 +43,12 @@ def main() -> None:
     chosen = parser.parse_args()
     for admissions in chosen.admissions:
         with scratch() as folder:
-            save(f"sizing_{admissions}", measure(folder / "home", admissions))
+            costs, disk = measure(folder / "home", admissions)
+        scale = {"admissions": admissions, "months": MONTHS}
+        save(f"sizing_{admissions}", scale, [asdict(cost) for cost in costs], disk_mb=disk)
 
 
-def measure(home: Path, admissions: int) -> dict[str, object]:
+def measure(home: Path, admissions: int) -> tuple[list[Cost], dict[str, float]]:
     """Stages in order, and what lies on the disk afterwards."""
     first = shift(LAST, 1 - MONTHS)
     environment = {
@@ -77,7 +79,7 @@ def measure(home: Path, admissions: int) -> dict[str, object]:
     ]
     disk = {name: _bytes(home / path) / 1e6 for name, path in _PLACES.items()}
     print("  disk, MB: " + ", ".join(f"{name} {size:,.1f}" for name, size in disk.items()), flush=True)
-    return {"admissions": admissions, "months": MONTHS, "costs": [asdict(cost) for cost in costs], "disk_mb": disk}
+    return costs, disk
 
 
 _PLACES = {
