@@ -252,6 +252,11 @@ class DeploymentSettings(Section):
         "default", description="Kubernetes namespace; the environment's name is appended if not production"
     )
     replicas: PositiveCount = Field(2, description="pods of the API on Kubernetes")
+    predictions_claim: str | None = Field(
+        None,
+        description="ReadWriteMany volume claim that keeps the prediction logs of the API's pods; without it they end "
+        "with the pod",
+    )
     endpoint: str | None = Field(
         None,
         description="URL at which the API's Service answers the pipeline, {namespace} allowed; default: its name inside "

@@ -225,6 +225,7 @@ class KubernetesTarget:
             replicas=replicas,
             progress_seconds=self._limits.rollout_timeout_seconds * 0.9,
             pulls_with_secret=self._images.password is not None,
+            predictions_claim=self._limits.predictions_claim,
         )
 
     def _apply_secrets(self) -> None:

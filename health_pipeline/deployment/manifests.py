@@ -13,6 +13,7 @@ NAME = "readmission-api"
 CANARY = f"{NAME}-canary"
 PULL_SECRET = f"{NAME}-registry"
 DRAIN_SECONDS = 10
+USER = 10001
 
 RELEASE_NOTE = "health-pipeline/release"
 RELEASE_DIGEST_NOTE = "health-pipeline/release-digest"
@@ -20,7 +21,13 @@ IMAGE_NOTE = "health-pipeline/digest"
 
 
 def deployment(
-    name: str, package: Package, *, replicas: int, progress_seconds: float, pulls_with_secret: bool
+    name: str,
+    package: Package,
+    *,
+    replicas: int,
+    progress_seconds: float,
+    pulls_with_secret: bool = False,
+    predictions_claim: str | None = None,
 ) -> dict[str, Any]:
     """The Deployment that runs a package.
 
@@ -33,6 +40,7 @@ def deployment(
         replicas: pods.
         progress_seconds: without progress for so long, the rollout has failed.
         pulls_with_secret: whether the registry wants the credentials of :func:`pull_secret`.
+        predictions_claim: volume claim that keeps the prediction logs; without it they end with the pod.
     """
     notes = {
         RELEASE_NOTE: package.release.release_id,
@@ -44,8 +52,12 @@ def deployment(
         "containers": [_container(package.reference)],
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": DRAIN_SECONDS + 20,
+        "securityContext": {"fsGroup": USER},
         "volumes": [{"name": name, "emptyDir": {}} for name in ("data", "tmp")],
     }
+    if predictions_claim is not None:
+        pod["volumes"].append({"name": "serving", "persistentVolumeClaim": {"claimName": predictions_claim}})
+        pod["containers"][0]["volumeMounts"].append({"name": "serving", "mountPath": "/data/serving"})
     if pulls_with_secret:
         pod["imagePullSecrets"] = [{"name": PULL_SECRET}]
     return {
@@ -94,7 +106,7 @@ def _container(image: str) -> dict[str, Any]:
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
             "runAsNonRoot": True,
-            "runAsUser": 10001,
+            "runAsUser": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "volumeMounts": [{"name": name, "mountPath": f"/{name}"} for name in ("data", "tmp")],
