@@ -68,10 +68,8 @@ def report(scale: dict[str, Any], admissions: list[int], months: list[int], cost
     fits = {"admissions, months fixed": by_size, "months, stays a month fixed": by_months}
     results = [verdict(f"exponent of CPU over {name}", exponent(points), 1.1, unit="") for name, points in fits.items()]
     # Fixed costs flatten the fit at its small end; the last step alone shows what more work costs.
-    results += [
-        verdict(f"the same over {name}, last step", exponent(points[-2:]), 1.1, unit="")
-        for name, points in fits.items()
-    ]
+    for name, points in fits.items():
+        results.append(verdict(f"the same over {name}, last step", exponent(points[-2:]), 1.1, unit=""))
     _draw(
         plot,
         (f"admissions in {longest} months", by_size),
