@@ -54,4 +54,4 @@ def retry(first: FromOption = None, last: ToOption = None) -> None:
         extracts = "group:bronze,group:silver,key:gold/features,key:gold/labels,key:gold/cohort_attrition"
         if not run_months(settings, MonthRange(month, month), extracts, console):
             raise typer.Exit(1)
-    console.print("Later months read these: the UI shows them as stale. Run them on demand: health-pipeline run")
+    console.print("What rests on earlier versions of these months, and its re-run: health-pipeline restated list")

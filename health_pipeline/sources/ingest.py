@@ -14,7 +14,7 @@ from health_pipeline.contracts.tables import LANDING_TABLES
 from health_pipeline.errors import SourceError
 from health_pipeline.months import Month, MonthRange
 from health_pipeline.settings import PREFIX, Settings
-from health_pipeline.sources.adapters import ADAPTERS, Adapter
+from health_pipeline.sources.adapters import ADAPTERS, Adapter, discover
 from health_pipeline.sources.adapters.description import MONTH_OF, Input, OptionValue
 from health_pipeline.sources.extracts import LandingZone, Progress, landing_zone
 from health_pipeline.sources.inputs import Extract, load_files
@@ -22,6 +22,9 @@ from health_pipeline.sources.landing_inspection import EMPTY_KEY
 from health_pipeline.sources.sql import identifier, literal
 
 log = structlog.get_logger(__name__)
+
+OWN = "adapters"
+"""Folder of the home with the hospital's own adapters."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def ingest(
     """Land a foreign extract; months from its first to its last discharge are replaced, others stay.
 
     Args:
-        adapter_name: a key of ``ADAPTERS``.
+        adapter_name: one that comes with the project, or the name of a folder in ``<home>/adapters``.
         input_path: zip archive, folder, or single file.
         settings: say where to land and what DuckDB may use.
         options: choices the adapter offers; they win over ``settings.ingest.options``.
@@ -77,9 +80,14 @@ def ingest(
     Raises:
         SourceError: unknown adapter or option, wrong or damaged input; nothing has been landed.
     """
-    if adapter_name not in ADAPTERS:
-        raise SourceError(f"unknown adapter {adapter_name!r}", remedy=f"there are: {', '.join(ADAPTERS)}")
-    adapter = ADAPTERS[adapter_name]
+    known = _adapters(settings)
+    if adapter_name not in known:
+        raise SourceError(
+            f"unknown adapter {adapter_name!r}",
+            where=f"the project and {settings.home / OWN}",
+            remedy=f"there are: {', '.join(known)}",
+        )
+    adapter = known[adapter_name]
     chosen = adapter.choose({**_configured(adapter, settings), **(options or {})})
     with landing_zone(settings) as zone, duckdb.connect(str(zone.scratch / "ingest.duckdb")) as connection:
         report = _Run(adapter, connection, zone, settings, progress).land(Path(input_path), chosen)
@@ -89,13 +97,29 @@ def ingest(
     return report
 
 
+def _adapters(settings: Settings) -> dict[str, Adapter]:
+    """What comes with the project, and the hospital's own in ``<home>/adapters``.
+
+    Raises:
+        SourceError: an own adapter is not valid, or has the name of one that comes with the project.
+    """
+    own = discover(settings.home / OWN)
+    for name in own.keys() & ADAPTERS.keys():
+        raise SourceError(
+            f"an adapter {name!r} comes with the project",
+            where=str(own[name].folder),
+            remedy="give your folder another name",
+        )
+    return {**ADAPTERS, **own}
+
+
 def _configured(adapter: Adapter, settings: Settings) -> dict[str, OptionValue]:
     """Options of this adapter from the settings; those of other adapters are none of its business.
 
     Raises:
         SourceError: no adapter has such an option.
     """
-    known = {name: each.name for each in ADAPTERS.values() for name in each.options}
+    known = {name: each.name for each in _adapters(settings).values() for name in each.options}
     for name in settings.ingest.options:
         if name not in known and name not in adapter.options:
             close = difflib.get_close_matches(name, known, n=1)

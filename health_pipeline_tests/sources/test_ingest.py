@@ -334,6 +334,19 @@ def test_a_folder_is_all_it_takes(tmp_path: Path, home: Settings, monkeypatch: p
     assert [row[:2] for row in rows(home, "admissions")] == [("1", "a")]
 
 
+def test_a_hospitals_own_adapter_lies_in_the_home(tmp_path: Path, home: Settings) -> None:
+    adapter_folder(home.home / "adapters")
+    extract = tmp_path / "stays.csv"
+    extract.write_text("id;who;begin;end\n1;a;2020-01-01 10:00;2020-01-03 12:00\n")
+    assert ingest("own", extract, home).rows == {"admissions": 1}
+    with pytest.raises(SourceError, match="unknown adapter 'my_own'") as caught:
+        ingest("my_own", extract, home)
+    assert "own" in str(caught.value.remedy)
+    (home.home / "adapters" / "own").rename(home.home / "adapters" / "uci")
+    with pytest.raises(SourceError, match="an adapter 'uci' comes with the project"):
+        ingest("uci", extract, home)
+
+
 def test_a_select_that_breaks_the_contract(tmp_path: Path, home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = SELECT.replace("admitted_at", "arrived_at")
     with pytest.raises(SourceError, match=r"unknown \['arrived_at'\], missing \['admitted_at'\]"):
