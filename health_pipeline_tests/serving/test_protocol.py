@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -19,6 +21,7 @@ from health_pipeline.deployment.target import Endpoint
 from health_pipeline.serving.places import bind
 from health_pipeline.serving.protocol import QUICK_BODY_BYTES, PredictProtocol
 from health_pipeline_tests.serving.bundles import RECORD, linear_bundle, pack
+from health_pipeline_tests.serving.test_fuzz import fuzzed
 
 TOKEN = "a-token-of-sufficient-length"
 ONE = {"patient_id": "p", "features": RECORD}
@@ -102,9 +105,15 @@ def _closes_connections() -> Iterator[None]:
         OPEN.pop().close()
 
 
-def exchange(port: int, parts: Sequence[bytes], answers: int = 1, pause: float = 0.05) -> tuple[list, Reader]:
+def connect(port: int) -> socket.socket:
     sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     OPEN.append(sock)
+    return sock
+
+
+def exchange(port: int, parts: Sequence[bytes], answers: int = 1, pause: float = 0.05) -> tuple[list, Reader]:
+    sock = connect(port)
     reader = Reader(sock)
     for number, part in enumerate(parts):
         if number:
@@ -144,8 +153,7 @@ def test_the_answer_does_not_depend_on_how_the_request_arrives(server):
 
 def test_expect_100_is_obeyed(server):
     port, _ = server
-    sock = socket.create_connection(("127.0.0.1", port), timeout=10)
-    OPEN.append(sock)
+    sock = connect(port)
     head, _, body = request(ONE, expect="100-continue").partition(b"\r\n\r\n")
     sock.sendall(head + b"\r\n\r\n")
     reader = Reader(sock)
@@ -193,6 +201,26 @@ def test_refusals_are_the_same_on_both_ways_and_keep_the_connection(server, sent
         assert reader.answer()[0] == 200
     assert answers[0] == answers[1]
     assert set(json.loads(answers[0])) == {"detail"}
+
+
+def test_fuzzed_bodies_get_the_same_answer_on_both_ways(server):
+    port, pid = server
+    generator = random.Random(11)
+    whole = Reader(connect(port))
+    parts = Reader(connect(port))
+    statuses = Counter()
+    for _ in range(500):
+        sent = request(fuzzed(generator))
+        whole.sock.sendall(sent)
+        cut = generator.randrange(1, len(sent))
+        parts.sock.sendall(sent[:cut])
+        first = whole.answer()
+        parts.sock.sendall(sent[cut:])
+        second = parts.answer()
+        assert (first[0], first[2]) == (second[0], second[2])
+        statuses[first[0]] += 1
+    assert set(statuses) == {200, 400, 422}, statuses
+    os.kill(pid, 0)
 
 
 def test_a_body_that_is_too_large_closes_the_connection(server):
