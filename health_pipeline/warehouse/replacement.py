@@ -49,11 +49,17 @@ def replace_months(
         raise SliceError(
             without_values(error),
             where=f"{table.qualified} {months}",
-            remedy="mend the query or its inputs; the stored rows are as they were",
+            remedy=f"{_remedy(error)}; the stored rows are as they were",
         ) from None
     counted = _fingerprints(connection, table, months)
     _verify_rows(table, months, inserted[0] if inserted else 0, counted, allow_empty=allow_empty)
     return [_report(table, month, counted.get(month)) for month in months]
+
+
+def _remedy(error: duckdb.Error) -> str:
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return "raise HEALTH_PIPELINE_WAREHOUSE__MEMORY_LIMIT or lower HEALTH_PIPELINE_WAREHOUSE__THREADS"
+    return "mend the query or its inputs"
 
 
 def slice_reports(connection: duckdb.DuckDBPyConnection, table: Table, months: MonthRange) -> list[SliceReport]:
