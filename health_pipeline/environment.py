@@ -13,6 +13,7 @@ _QUIET = {
     "EVIDENTLY_DISABLE_TELEMETRY": "1",
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # Materialisations of a range are stored in batches.
     "DAGSTER_EVENT_BATCH_SIZE": "500",
     # A model that must be unpickled is never loaded.
