@@ -6,13 +6,16 @@ whose tokens that registry takes.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -113,8 +116,8 @@ def test_a_token_of_ecr_opens_the_registry(tmp_path, monkeypatch):
 # The cluster ---------------------------------------------------------------------------------------------------------
 
 
-def kubectl(*arguments: str) -> None:
-    subprocess.run(["kubectl", *arguments], check=True, capture_output=True)
+def kubectl(*arguments: str) -> str:
+    return subprocess.run(["kubectl", *arguments], check=True, capture_output=True, text=True).stdout
 
 
 def cluster_tools(home, store: str, name: str, **more) -> tuple[Tools, list]:
@@ -260,3 +263,63 @@ def test_what_the_cluster_would_refuse_is_said_before_anything_is_built(tmp_path
     assert "namespace is not there" in result.summary
     assert "kubectl create namespace not-there" in result.summary
     assert yard.holder("challenger") is None
+
+
+SHIPPED = """
+import sys
+from pathlib import Path
+from health_pipeline_tests.deployment.conftest import Yard, settings_for
+from health_pipeline_tests.deployment.test_servers import cluster_tools
+from health_pipeline_tests.serving.bundles import linear_bundle
+
+home, store, name, namespace, endpoint = sys.argv[1:]
+tools, alerts = cluster_tools(Path(home), store, name, namespace=namespace, endpoint=endpoint)
+yard = Yard(settings_for(Path(home)), tools, alerts)
+for bundle in (linear_bundle(), linear_bundle(0.01)):
+    last = yard.ship(bundle, attempt=bundle.model_id)[-1]
+    print(last.step, last.outcome, last.summary)
+tools.target.restore(tools.target.releases()[-1])
+print(tools.target.serving().model_id)
+"""
+
+
+@needs_cluster
+def test_the_rights_that_the_manifests_give_suffice(tmp_path, registry_store):
+    """Everything a deployment does, as the service account of the runs and with no other right."""
+    space, port = "rights-of-runs", NODE_PORT + 1
+    accounts = Path(__file__).parents[2] / "deploy" / "kubernetes" / "base" / "accounts.yaml"
+    subprocess.run(["kubectl", "create", "namespace", space], check=False, capture_output=True)
+    try:
+        kubectl("--namespace", space, "apply", "--filename", str(accounts))
+        kubectl(
+            *("--namespace", space, "create", "service", "nodeport", NAME, "--tcp=80:8080", f"--node-port={port}"),
+        )
+        config = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "--output", "json"))
+        config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token_of(space, "pipeline-run")}}]
+        path = tmp_path / "kubeconfig"
+        path.write_text(json.dumps(config))
+        arguments = [str(tmp_path), registry_store, tmp_path.name, space, f"http://127.0.0.1:{port}"]
+        done = subprocess.run(
+            [sys.executable, "-c", SHIPPED, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "KUBECONFIG": str(path)},
+        )
+    finally:
+        kubectl("delete", "namespace", space)
+    lines = [line for line in done.stdout.splitlines() if "[" not in line]
+    assert [line.split()[:2] for line in lines[:2]] == [["promotion", "pass"]] * 2, (done.stdout, done.stderr)
+    assert lines[-1] == linear_bundle().model_id, (done.stdout, done.stderr)
+
+
+def token_of(namespace: str, account: str) -> str:
+    made = subprocess.run(
+        ["kubectl", "--namespace", namespace, "create", "token", account], check=False, capture_output=True, text=True
+    )
+    if made.returncode == 0:
+        return made.stdout.strip()
+    found = ["--namespace", namespace, "get", "serviceaccount", account, "--output", "jsonpath={.secrets[0].name}"]
+    secret = kubectl(*found)  # clusters before 1.24 make one for each account
+    encoded = kubectl("--namespace", namespace, "get", "secret", secret, "--output", "jsonpath={.data.token}")
+    return base64.b64decode(encoded).decode()
