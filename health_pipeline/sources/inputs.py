@@ -21,6 +21,8 @@ from health_pipeline.errors import SourceError
 from health_pipeline.sources.adapters.description import Input
 from health_pipeline.sources.sql import identifier, literal
 
+_NULLS = "['', 'NULL', 'null', '\\N']"
+"""What databases write for a missing value."""
 _SUFFIXES = (".csv.gz", ".csv", ".tsv", ".txt", ".parquet")
 
 
@@ -211,7 +213,7 @@ def _relation(paths: Sequence[Path], where: str) -> str:
     # Nothing is left to detection: DuckDB's sniffer silently skips lines that it takes for a preamble.
     return (
         f"read_csv([{listed}], auto_detect = false, header = true, delim = {literal(delimiter)}, quote = '\"', "
-        f"escape = '\"', max_line_size = 16777216, columns = {{{declared}}})"
+        f"escape = '\"', max_line_size = 16777216, nullstr = {_NULLS}, columns = {{{declared}}})"
     )
 
 

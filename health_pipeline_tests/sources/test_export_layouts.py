@@ -42,6 +42,13 @@ def header(path: Path, change: Callable[[str], str]) -> None:
     path.write_text(f"{change(first)}\n{rest}")
 
 
+def missing(path: Path, word: str) -> None:
+    with path.open(newline="") as stream:
+        lines = [[cell or word for cell in line] for line in csv.reader(stream)]
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows(lines)
+
+
 def zipped(folder: Path) -> None:
     with zipfile.ZipFile(folder / "export.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in folder.glob("*.csv"):
@@ -92,6 +99,8 @@ LAYOUTS: dict[str, Layout] = {
     "everything quoted": each(lambda path: rewritten(path, quoting=csv.QUOTE_ALL)),
     "semicolons": each(lambda path: rewritten(path, delimiter=";")),
     "tabs": each(lambda path: rewritten(path, delimiter="\t")),
+    "NULL for nothing": each(lambda path: missing(path, "NULL")),
+    "backslash N for nothing": each(lambda path: missing(path, "\\N")),
     "no line break at the end": each(lambda path: path.write_text(path.read_text().rstrip("\n"))),
     "folders in a zip": zipped,
     "folders in a folder": nested,
