@@ -8,9 +8,13 @@ from __future__ import annotations
 import pytest
 
 from health_pipeline.promotion.criteria import Outcome
+from health_pipeline.promotion.plan import load_plan
+from health_pipeline.settings import Settings
 from health_pipeline_tests.promotion.scenarios import EQUAL_PAIRS, SCENARIOS, Scenario, false_promotions, play
 
 FALSE_PROMOTION_RATE = 0.05
+DEFAULT_REPLICATES = Settings().promotion.bootstrap_replicates
+FEWEST_REPLICATES = load_plan().protocol.bootstrap_replicates_at_least
 _BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 _IDS = list(_BY_NAME)
 
@@ -35,6 +39,7 @@ def test_right_decision_at_the_stated_rate(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("replicates", [DEFAULT_REPLICATES, FEWEST_REPLICATES])
 @pytest.mark.parametrize("name", EQUAL_PAIRS)
-def test_equal_models_are_promoted_in_at_most_one_of_twenty(name):
-    assert false_promotions(EQUAL_PAIRS[name], repetitions=400, replicates=1000) <= FALSE_PROMOTION_RATE * 400
+def test_equal_models_are_promoted_in_at_most_one_of_twenty(name, replicates):
+    assert false_promotions(EQUAL_PAIRS[name], repetitions=1000, replicates=replicates) <= FALSE_PROMOTION_RATE * 1000
