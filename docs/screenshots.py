@@ -30,7 +30,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 LARGEST_BYTES = 300_000
 START_SECONDS = 180
 LAPTOP = {"width": 1360, "height": 850}
-WIDE = {"width": 1900, "height": 700}
+WIDE = {"width": 1900, "height": 900}
 PHONE = {"width": 390, "height": 844}
 
 

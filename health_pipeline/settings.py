@@ -192,6 +192,7 @@ class MonitoringSettings(Section):
         "latest", description="months of a run that get Evidently's drift report beside the dashboard"
     )
     evidently_rows: PositiveCount = Field(2_000, description="most rows of either side in Evidently's report")
+    evidently_columns: PositiveCount = Field(30, description="most features in it: those that moved most, by PSI")
     performance_window: PositiveCount = Field(3, description="rolling window whose alarms raise the check to an error")
     concept_warning: float = Field(0.05, gt=0, lt=1, description="p-value of a changed concept below which it warns")
     concept_alarm: float = Field(0.01, gt=0, lt=1, description="p-value of a changed concept below which it alarms")

@@ -9,6 +9,7 @@ import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from health_pipeline.months import month_key, parse_month, shift
 from health_pipeline.notify.episodes import Failure
@@ -16,6 +17,7 @@ from health_pipeline.notify.episodes import Failure
 SUBJECTS = "subjects"
 """Metadata of an evaluation that names what failed; a check without it has no episodes."""
 
+JUDGED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 LONGEST_MONTHS = 24
 SEPARATOR = "; "
 
@@ -46,11 +48,11 @@ def _before(instance: dg.DagsterInstance, entry: EventLogEntry) -> Iterator[Fail
     for back in range(LONGEST_MONTHS):
         partition = month_key(shift(month, -back))
         history = instance.event_log_storage.get_asset_check_execution_history(
-            key, limit=10, partition_filter=PartitionKeyFilter(key=partition)
+            key, limit=10, status=JUDGED, partition_filter=PartitionKeyFilter(key=partition)
         )
         # Of its own month only what was evaluated before it; of earlier months what holds by now.
         known = (each for each in history if each.event and (back or each.event.timestamp < entry.timestamp))
-        found = next((each.evaluation for each in known if each.evaluation), None)
+        found = next((each.evaluation for each in known if isinstance(each.evaluation, AssetCheckEvaluation)), None)
         if found is None:
             if back:
                 return

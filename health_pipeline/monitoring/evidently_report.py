@@ -1,6 +1,7 @@
 """Evidently's data drift report of a month: a second opinion beside ``monitoring.drift``, by other methods.
 
-Both sides are small samples chosen by hash, so that the report costs seconds whatever the hospital's size. Keys and
+Both sides are small samples chosen by hash, of the features that moved most, so that the report costs seconds whatever
+the hospital's size and number of features. Keys and
 times never enter; rare categories are pooled and extreme numbers clipped, because the report draws distributions.
 """
 
@@ -19,6 +20,7 @@ from health_pipeline.environment import prepare_environment
 from health_pipeline.monitoring.champions import champions
 from health_pipeline.monitoring.distributions import Measured, measured_columns
 from health_pipeline.monitoring.drift import training_window
+from health_pipeline.monitoring.tables import DRIFT
 from health_pipeline.months import Month, MonthRange, shift
 from health_pipeline.warehouse.slices import Slice
 
@@ -44,7 +46,7 @@ def draw_evidently(warehouse: Warehouse, month: Month, settings: Settings) -> Pa
     Args:
         warehouse: ``gold.features`` and ``models.champion``.
         month: compared with the training window of its champion.
-        settings: home, windows, ``monitoring.evidently_rows``, seed, small numbers.
+        settings: home, windows, ``monitoring.evidently_rows`` and ``evidently_columns``, seed, small numbers.
 
     Returns:
         The file; None, with a warning in the log, when there is nothing to compare. An older report is then removed.
@@ -66,7 +68,7 @@ def _sides(warehouse: Warehouse, month: Month, settings: Settings) -> tuple[pd.D
     from health_pipeline.features import FEATURE_TABLE
     from health_pipeline.promotion.tables import CHAMPION
 
-    warehouse.ensure(FEATURE_TABLE, CHAMPION)
+    warehouse.ensure(FEATURE_TABLE, CHAMPION, DRIFT)
     one = MonthRange(month, month)
     with warehouse.read(f"evidently {month:%Y-%m}") as connection:
         model = champions(connection, Slice(CHAMPION, one)).get(month)
@@ -75,7 +77,9 @@ def _sides(warehouse: Warehouse, month: Month, settings: Settings) -> tuple[pd.D
         window = training_window(model.model_month, settings)
         if window is None:
             return "the champion has no training window"
-        columns = measured_columns(connection, str(Slice(FEATURE_TABLE, one)))
+        columns = _most_moved(
+            measured_columns(connection, str(Slice(FEATURE_TABLE, one))), _moved(connection, month), settings
+        )
         current, reference = (
             _sample(connection, Slice(FEATURE_TABLE, months), columns, settings) for months in (one, window)
         )
@@ -89,6 +93,24 @@ def _sides(warehouse: Warehouse, month: Month, settings: Settings) -> tuple[pd.D
         if column.name in kept:
             _coarsen(column, current, reference, settings.privacy.small_number)
     return current, reference
+
+
+def _moved(connection: DuckDBPyConnection, month: Month) -> list[str]:
+    """Features by how near their PSI came to its limit, nearest first; none when drift was not computed."""
+    rows = connection.execute(
+        f"SELECT subject FROM {Slice(DRIFT, MonthRange(month, month))} WHERE subject_kind = 'feature' "
+        "AND metric = 'psi' AND reference = 'training_window' AND value IS NOT NULL "
+        "ORDER BY value / threshold DESC, subject"
+    ).fetchall()
+    return [subject for (subject,) in rows]
+
+
+def _most_moved(columns: Sequence[Measured], moved: Sequence[str], settings: Settings) -> list[Measured]:
+    """At most ``evidently_columns``, those that moved most; in the order of the table."""
+    places = {name: place for place, name in enumerate(moved)}
+    ranked = sorted(columns, key=lambda column: places.get(column.name, len(places)))
+    kept = {column.name for column in ranked[: settings.monitoring.evidently_columns]}
+    return [column for column in columns if column.name in kept]
 
 
 def _sample(

@@ -3,12 +3,12 @@
 import json
 import time
 
-import duckdb
 import pytest
 
 from health_pipeline.months import MonthRange, parse_month
 from health_pipeline.settings import load_settings
 from health_pipeline.sources.simulator import simulate
+from health_pipeline.warehouse import Warehouse
 from health_pipeline_tests.integration.dagster_services import services
 from health_pipeline_tests.integration.home import KEY, run
 
@@ -38,19 +38,16 @@ def settings(tmp_path, monkeypatch):
 
 
 def months_of(settings, table):
-    with duckdb.connect(str(settings.warehouse_path), read_only=True) as connection:
+    with Warehouse.from_settings(settings).read(f"months of {table}") as connection:
         return {month for (month,) in connection.execute(f"SELECT DISTINCT month FROM {table}").fetchall()}
 
 
 def wait_for(settings, table, month):
-    """Until the table holds the month; the writer may hold the file at the moment of asking."""
+    """Until the table holds the month; reading waits its turn behind writers."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        try:
-            if month in months_of(settings, table):
-                return
-        except duckdb.IOException:
-            pass  # locked for a moment
+        if month in months_of(settings, table):
+            return
         time.sleep(2)
     raise TimeoutError(f"{table} never got {month:%Y-%m}")
 
