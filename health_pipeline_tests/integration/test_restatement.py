@@ -22,7 +22,7 @@ def home(tmp_path):
 
 
 def pipeline(home, *arguments):
-    """Run a command as a person does; returns what it prints."""
+    """Run a command as a person does; returns its output, the progress after it."""
     environment = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
     done = subprocess.run(
         [sys.executable, "-m", "health_pipeline", *arguments],
@@ -37,9 +37,8 @@ def pipeline(home, *arguments):
 
 
 def reported(home, *arguments):
-    """The JSON that a command prints; the progress of its logs stands around it."""
-    printed = pipeline(home, *arguments, "--json")
-    return json.loads(printed[printed.index("{") : printed.rindex("}") + 1])
+    """The JSON that a command prints."""
+    return json.JSONDecoder().raw_decode(pipeline(home, *arguments, "--json"))[0]
 
 
 def restated(home):
