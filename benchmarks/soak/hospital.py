@@ -111,7 +111,9 @@ class Services:
             raise RuntimeError(f"the services do not start; see {self._logs / 'services.log'}")
 
     def keep_alive(self) -> None:
-        """Start UI and daemon again when they have ended."""
+        """Start again what has ended: UI and daemon, and the model store unless a fault keeps it away."""
+        if self._mlflow is not None and self._mlflow.poll() is not None:
+            self.start_mlflow()
         if self._up is not None and self._up.poll() is not None:
             self.restarts += 1
             self._start_up()
@@ -146,8 +148,9 @@ class Services:
             time.sleep(1)
 
     def kill_mlflow(self) -> None:
-        """The model store is gone, without a word."""
-        _end(self._mlflow, signal.SIGKILL)
+        """The model store is gone, without a word, until somebody starts it."""
+        process, self._mlflow = self._mlflow, None
+        _end(process, signal.SIGKILL)
 
     def stop(self) -> None:
         """End both."""
