@@ -1,0 +1,66 @@
+"""Dagster's own launcher of run processes, which also notices when one is gone.
+
+Stock Dagster learns of a dead run from the code server that started it. When that server goes down with it (a reboot, a
+crash of the whole service), the run would stay STARTED for ever, and with it whatever waits for it: the next
+improvement, the next deployment. Here run monitoring asks whether the process still exists.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.events import EngineEventData
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
+from dagster._core.storage.tags import GRPC_INFO_TAG
+
+SLACK_SECONDS = 60.0
+"""A process that began later than this after the run's first sign of life is another one with the same number."""
+
+
+class WatchedRunLauncher(DefaultRunLauncher):
+    """Runs as processes beside the code server of this machine, watched by their process id."""
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        """Run monitoring may ask."""
+        return True
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        """Failed when the run's process is gone; what runs on another machine cannot be seen and is believed."""
+        if "socket" not in json.loads(run.tags.get(GRPC_INFO_TAG, "{}")):
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        known = _process_of(self._instance, run.run_id)
+        if known is None or _lives(*known):
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        return CheckRunHealthResult(WorkerStatus.FAILED, f"its process ({known[0]}) is gone")
+
+
+def _process_of(instance: dg.DagsterInstance, run_id: str) -> tuple[int, float] | None:
+    """Process id of a run, and when it said so (POSIX seconds)."""
+    for entry in instance.all_logs(run_id):
+        data = entry.dagster_event.event_specific_data if entry.dagster_event else None
+        if isinstance(data, EngineEventData) and "pid" in data.metadata:
+            return int(str(data.metadata["pid"].value)), entry.timestamp
+    return None
+
+
+def _lives(pid: int, said_at: float) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    began = _began(pid)
+    return began is None or began <= said_at + SLACK_SECONDS
+
+
+def _began(pid: int) -> float | None:
+    """When a process began (POSIX seconds); None where /proc does not tell."""
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+    return int(booted.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
