@@ -137,6 +137,13 @@ def _volume(month: Month, rows: Rows) -> Verdict:
     return _verdict(month, judged, "volume", lambda row: f"{row['subject']} ({row['value'] or 0:+.1%})", _drifted)
 
 
+def _live(month: Month, rows: Rows) -> Verdict:
+    judged = [row for row in rows if row["subject_kind"] == "live" and row["status"] != "no_data"]
+    if not judged:
+        return Verdict(month, passed=True, summary="the API answered nothing in the month", severity="WARN")
+    return _verdict(month, judged, "live traffic", lambda row: f"{row['subject']} ({row['metric']})", _drifted)
+
+
 def _measured(rows: Rows, kind: str) -> list[dict[str, Any]]:
     return [
         row
@@ -269,6 +276,14 @@ CHECKS = (
         "Discharges against the year before. ERROR: outside the 99.9 % prediction interval (an extract is incomplete "
         "or doubled). WARN: outside the 99 % interval.",
         _by_month(DRIFT, _volume),
+    ),
+    Check(
+        "live_traffic_resembles_batch",
+        DRIFT.qualified,
+        "What the prediction API answered in the month against the batch scores. ERROR: the scores moved beyond chance "
+        "and by a relevant amount, or stays scored both ways by one model got other scores (other inputs). "
+        "WARN: significant, but small. Passes without traffic.",
+        _by_month(DRIFT, _live),
     ),
     Check(
         "estimated_performance_holds",

@@ -26,6 +26,7 @@ from health_pipeline.monitoring.distributions import (
     sampled,
     tallies,
 )
+from health_pipeline.monitoring.live import live_rows
 from health_pipeline.monitoring.rows import to_table
 from health_pipeline.monitoring.scores import score_rows
 from health_pipeline.monitoring.tables import DRIFT
@@ -88,7 +89,10 @@ def drift_months(
         )
     for model, members in groups.items():
         rows += score_rows(warehouse, features, predictions, model, members, settings=settings)
-    return to_table(DRIFT, [*rows, *_summaries(rows, months)])
+    served = live_rows(warehouse, predictions, {m: in_force[m].model_id for m in months if m in in_force}, settings)
+    return to_table(
+        DRIFT, [*rows, *_summaries(rows, months), *served]
+    )  # traffic is no property of the month's patients
 
 
 def _feature_rows(

@@ -16,7 +16,10 @@ DRIFT = Table(
         Column("month", "DATE", "month of the discharges", nullable=False),
         Column("model_id", "VARCHAR", "champion in force in the month"),
         Column(
-            "subject_kind", "VARCHAR", "feature, score, prediction, volume, or summary (the month as a whole)", False
+            "subject_kind",
+            "VARCHAR",
+            "feature, score, prediction, volume, live, or summary (the month as a whole)",
+            False,
         ),
         Column("subject", "VARCHAR", "name of the feature, or what is counted", False),
         Column("metric", "VARCHAR", "psi, ks, chi_squared, null_rate_change, unseen_share, ...", False),
@@ -29,7 +32,7 @@ DRIFT = Table(
         Column(
             "reference",
             "VARCHAR",
-            "training_window, same_season, validation_and_holdout, earlier_scores, previous_year or none",
+            "training_window, same_season, validation_and_holdout, earlier_scores, previous_year, batch or none",
             False,
         ),
         Column("alarm_threshold", "DOUBLE", "limit beyond which the status is alarm; NULL: the row never alarms alone"),
