@@ -84,8 +84,7 @@ def main() -> None:
         deliver(extracts, settings, warm_up(settings))
         run(settings, warm_up(settings))
     if not arguments.finish:
-        restarts = play(Services(settings, mlflow_port), extracts, disk, arguments, len(played))
-        (arguments.root / "restarts").open("a").write(f"{restarts}\n")
+        play(Services(settings, mlflow_port), extracts, disk, arguments, len(played))
     played = log.read_text().splitlines()
     if arguments.finish or len(played) >= arguments.months:
         report = judge(settings, arguments, [json.loads(line) for line in played])
@@ -99,8 +98,8 @@ def warm_up(settings: Settings) -> MonthRange:
     return MonthRange(settings.start_month, shift(settings.start_month, WARM_UP - 1))
 
 
-def play(services: Services, extracts: Settings, disk: SmallDisk, arguments: argparse.Namespace, played: int) -> int:
-    """Play the next months; returns how often UI and daemon had to be started again."""
+def play(services: Services, extracts: Settings, disk: SmallDisk, arguments: argparse.Namespace, played: int) -> None:
+    """Play the next months; notes how often UI and daemon had to be started again."""
     settings = services.settings
     try:
         services.start()
@@ -115,9 +114,10 @@ def play(services: Services, extracts: Settings, disk: SmallDisk, arguments: arg
                     log.write(line + "\n")
                 print(line, flush=True)
     finally:
+        with (arguments.root / "restarts").open("a") as log:
+            log.write(f"{services.restarts}\n")
         services.stop()
         LocalTarget(settings).stop()
-    return services.restarts
 
 
 def judge(settings: Settings, arguments: argparse.Namespace, months: list[dict[str, Any]]) -> dict[str, Any]:
