@@ -83,6 +83,11 @@ class MonthRange:
         """Partition keys, in order."""
         return [month_key(month) for month in self]
 
+    def stretches(self, length: int) -> list[MonthRange]:
+        """The range cut into pieces of at most ``length`` months, in order."""
+        starts = [shift(self.first, index) for index in range(0, len(self), length)]
+        return [MonthRange(start, min(shift(start, length - 1), self.last)) for start in starts]
+
     def widen(self, before: int = 0, after: int = 0) -> MonthRange:
         """The range with ``before`` months added in front and ``after`` behind."""
         return MonthRange(shift(self.first, -before), shift(self.last, after))

@@ -50,3 +50,9 @@ def test_a_range_never_runs_backwards():
         MonthRange.of("2022-02", "2022-01")
     with pytest.raises(ValueError, match="first day"):
         MonthRange(dt.date(2022, 1, 2), dt.date(2022, 2, 1))
+
+
+def test_stretches_cover_the_range_without_overlap():
+    months = MonthRange.of("2022-11", "2023-03")
+    assert [str(part) for part in months.stretches(2)] == ["2022-11..2022-12", "2023-01..2023-02", "2023-03"]
+    assert months.stretches(5) == months.stretches(99) == [months]

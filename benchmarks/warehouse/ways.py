@@ -23,6 +23,7 @@ def bare(settings: Settings, scale: Scale) -> dict[str, Any]:
     """One plain DuckDB connection with the same settings: create the tables, insert the same SELECTs."""
     from health_pipeline.warehouse.backends import backend_of
     from health_pipeline.warehouse.declarations import conform
+    from health_pipeline.warehouse.store import STRETCH_MONTHS
 
     seconds = {}
     connection = backend_of(settings).open(read_only=False)
@@ -30,7 +31,11 @@ def bare(settings: Settings, scale: Scale) -> dict[str, Any]:
         begun = time.perf_counter()
         conform(connection, step.table)
         query = step.query()
-        connection.execute(f"INSERT INTO {step.table.qualified} BY NAME {query.sql}", dict(query.parameters) or None)
+        parts = [query]
+        if query.for_months:
+            parts = [query.for_months(some) for some in step.months.stretches(STRETCH_MONTHS)]
+        for part in parts:
+            connection.execute(f"INSERT INTO {step.table.qualified} BY NAME {part.sql}", dict(part.parameters) or None)
         seconds[step.table.qualified] = time.perf_counter() - begun
     connection.close()
     return {"steps": seconds}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from health_pipeline.cohort import index_admissions_sql
 from health_pipeline.features.catalogue import FEATURES, PARTS
 from health_pipeline.features.part import LOOKBACK_MONTHS, WINDOW_DAYS, Inputs
-from health_pipeline.months import MonthRange
+from health_pipeline.months import MonthRange, shift
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse.slices import Query, Slice
 
@@ -52,5 +52,22 @@ SELECT s.month, s.encounter_id, s.patient_key, s.discharged_at,
     {columns}
 FROM stay AS s
 {tables}
-"""
+""",
+        for_months=lambda some: features_query(
+            _seen_by(admissions, some),
+            _seen_by(patients, some),
+            _seen_by(events, some),
+            _seen_by(claims, some),
+            some,
+            settings,
+        ),
     )
+
+
+def _seen_by(given: Slice, months: MonthRange) -> Slice:
+    """What of an input the features of some months may see; all earlier months of what reaches back further."""
+    first = max(given.months.first, shift(months.first, -LOOKBACK_MONTHS))
+    if given.table.name == "patients":
+        first = given.months.first
+    last = min(given.months.last, months.last)
+    return given.only(MonthRange(first, last)) if first <= last else given

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from health_pipeline.settings import Settings
 
 CATALOG = "warehouse"
+_ON_SERVER = "ducklake:postgres:"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class Backend:
     def keeps_snapshots(self) -> bool:
         """Whether replaced rows stay readable, and on disk, until somebody expires them."""
         return self.target.startswith("ducklake:")
+
+    @property
+    def server(self) -> str | None:
+        """Connection string of the PostgreSQL server that holds a DuckLake's catalog; never shown."""
+        return self.target.removeprefix(_ON_SERVER) if self.target.startswith(_ON_SERVER) else None
 
     @property
     def is_new(self) -> bool:
@@ -125,7 +131,7 @@ def _ducklake(settings: Settings, config: dict[str, Any], reads_s3: bool) -> Bac
     s3 = reads_s3 or data.startswith("s3://")
     if catalog.startswith(("postgres:", "postgresql:")):
         address = catalog if "://" in catalog else catalog.partition(":")[2]
-        target = f"ducklake:postgres:{address}"
+        target = f"{_ON_SERVER}{address}"
         return Backend(target, None, options, ("ducklake", "postgres_scanner"), config, s3)
     file = Path(catalog).resolve()
     return Backend(f"ducklake:{file}", file, options, ("ducklake",), config, s3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,49 +17,53 @@ from health_pipeline.warehouse.tables import Column, Table
 from health_pipeline.warehouse.transactions import without_values
 
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
+_MORE_MEMORY = "raise HEALTH_PIPELINE_WAREHOUSE__MEMORY_LIMIT or lower HEALTH_PIPELINE_WAREHOUSE__THREADS"
 _TIMESTAMPS = {"TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}
+
+
+Part = tuple[str, Mapping[str, Any]]
+"""A SELECT and the values of its ``$name`` parameters."""
+
+
+class MemoryShortError(SliceError):
+    """A query needs more memory than the settings allow, and cannot spill it."""
 
 
 def replace_months(
     connection: duckdb.DuckDBPyConnection,
     table: Table,
     months: MonthRange,
-    select: str,
-    parameters: Mapping[str, Any],
+    parts: Sequence[Part],
     *,
     allow_empty: bool,
 ) -> list[SliceReport]:
-    """Replace the rows of ``months`` by those of ``select``; the caller has begun a transaction and ends it.
-
-    ``parameters`` are the values of the ``$name`` parameters in ``select``.
+    """Replace the rows of ``months`` by those of all ``parts``; the caller has begun a transaction and ends it.
 
     Raises:
         SliceError: the rows break the declaration of the table; says which months and columns, never a value.
     """
     name, partition = sql_name(table), f'"{table.partition}"'
     try:
-        _verify_columns(connection, table, select, parameters)
+        _verify_columns(connection, table, *parts[0])
         connection.execute(
             f"DELETE FROM {name} WHERE {partition} BETWEEN DATE '{months.first}' AND DATE '{months.last}'"
         )
-        inserted = connection.execute(f"INSERT INTO {name} BY NAME {select}", parameters or None).fetchone()
+        inserted = 0
+        for select, parameters in parts:
+            done = connection.execute(f"INSERT INTO {name} BY NAME {select}", parameters or None).fetchone()
+            inserted += done[0] if done else 0
     except duckdb.TransactionException:
         raise
     except duckdb.Error as error:
-        raise SliceError(
+        short = isinstance(error, duckdb.OutOfMemoryException)
+        raise (MemoryShortError if short else SliceError)(
             without_values(error),
             where=f"{table.qualified} {months}",
-            remedy=f"{_remedy(error)}; the stored rows are as they were",
+            remedy=f"{_MORE_MEMORY if short else 'mend the query or its inputs'}; the stored rows are as they were",
         ) from None
     counted = _fingerprints(connection, table, months)
-    _verify_rows(table, months, inserted[0] if inserted else 0, counted, allow_empty=allow_empty)
+    _verify_rows(table, months, inserted, counted, allow_empty=allow_empty)
     return [_report(table, month, counted.get(month)) for month in months]
-
-
-def _remedy(error: duckdb.Error) -> str:
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return "raise HEALTH_PIPELINE_WAREHOUSE__MEMORY_LIMIT or lower HEALTH_PIPELINE_WAREHOUSE__THREADS"
-    return "mend the query or its inputs"
 
 
 def slice_reports(connection: duckdb.DuckDBPyConnection, table: Table, months: MonthRange) -> list[SliceReport]:

@@ -46,12 +46,15 @@ class Query:
         allow_empty: whether a month of the range may end up without rows.
         parameters: values of the ``$name`` parameters in ``sql``, handed to DuckDB with the statement. Secrets travel
             here and nowhere else: they are no part of the text, of ``repr`` or of any metadata.
+        for_months: the same query for some of its months. A long range is then asked stretch by stretch in the one
+            transaction, so that what DuckDB cannot spill depends on the stretch.
         prepare: called with the connection before the transaction begins, to load an extension or register a secret.
     """
 
     sql: str
     allow_empty: bool = True
     parameters: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    for_months: Callable[[MonthRange], Query] | None = field(default=None, repr=False, compare=False)
     prepare: Callable[[duckdb.DuckDBPyConnection], None] | None = field(default=None, repr=False, compare=False)
 
 

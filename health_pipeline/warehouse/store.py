@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import duckdb
 
 from health_pipeline.warehouse.backends import Backend, backend_of
 from health_pipeline.warehouse.declarations import conform, matches, stored_columns
-from health_pipeline.warehouse.replacement import replace_months, slice_reports
+from health_pipeline.warehouse.replacement import MemoryShortError, Part, replace_months, slice_reports
+from health_pipeline.warehouse.server_lock import table_turn
 from health_pipeline.warehouse.sessions import Sessions
 from health_pipeline.warehouse.slices import Query
 from health_pipeline.warehouse.transactions import retry_conflicts, transaction
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from health_pipeline.warehouse.tables import Table
 
 _OFFERED = "offered_rows"
+STRETCH_MONTHS = 24
+"""Months that a query is asked for at once, where it can be asked for fewer than all; halved while memory is short."""
 
 
 class Warehouse:
@@ -125,29 +128,49 @@ class Warehouse:
         if self.backend.file is None:
             # Writers of a database server work at once; only the first of them should have a table to create.
             self.ensure(table)
-        with self.write(f"replace {what}") as connection:
-            select, parameters = self._offer(connection, rows)
+        with self.write(f"replace {what}") as connection, self._turn(connection, table, f"replace {what}"):
+            stretch = STRETCH_MONTHS
+            while True:
+                parts = self._offer(connection, rows, months, stretch)
 
-            def work() -> list[SliceReport]:
-                with transaction(connection):
-                    conform(connection, table)
-                    return replace_months(connection, table, months, select, parameters, allow_empty=allow_empty)
+                def work(parts: list[Part] = parts) -> list[SliceReport]:
+                    with transaction(connection):
+                        conform(connection, table)
+                        return replace_months(connection, table, months, parts, allow_empty=allow_empty)
 
-            return retry_conflicts(work, what, self.lock_timeout_seconds)
+                try:
+                    return retry_conflicts(work, what, self.lock_timeout_seconds)
+                except MemoryShortError:
+                    if stretch == 1 or not isinstance(rows, Query) or rows.for_months is None:
+                        raise
+                    stretch = min(stretch, len(months)) // 2 or 1
+
+    def _turn(self, connection: duckdb.DuckDBPyConnection, table: Table, purpose: str) -> AbstractContextManager[None]:
+        """The turn to write a table, where no file lock has given it already."""
+        if self.backend.server is None:
+            return nullcontext()
+        return table_turn(connection, self.backend.server, table, purpose, self.lock_timeout_seconds)
 
     def _offer(
-        self, connection: duckdb.DuckDBPyConnection, rows: Query | pa.Table | pa.RecordBatchReader
-    ) -> tuple[str, Mapping[str, Any]]:
-        """The rows as a SELECT, with its parameters, that can run again where a conflict asks for another try."""
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        rows: Query | pa.Table | pa.RecordBatchReader,
+        months: MonthRange,
+        stretch: int,
+    ) -> list[Part]:
+        """The rows as SELECTs that can run again where a conflict asks for another try."""
         if isinstance(rows, Query):
             if rows.prepare:
                 rows.prepare(connection)
-            return f"SELECT * FROM ({rows.sql.strip().rstrip(';')}\n)", rows.parameters
+            queries = [rows]
+            if rows.for_months and len(months) > stretch:
+                queries = [rows.for_months(some) for some in months.stretches(stretch)]
+            return [(f"SELECT * FROM ({query.sql.strip().rstrip(';')}\n)", query.parameters) for query in queries]
         connection.register(_OFFERED, rows)
         if self.backend.file is None and not hasattr(rows, "num_rows"):  # a stream can be read only once
             connection.execute(f"CREATE TEMP TABLE staged_rows AS FROM {_OFFERED}")
-            return "SELECT * FROM staged_rows", {}
-        return f"SELECT * FROM {_OFFERED}", {}
+            return [("SELECT * FROM staged_rows", {})]
+        return [(f"SELECT * FROM {_OFFERED}", {})]
 
     def fetch(self, sql: str, purpose: str) -> pa.Table:
         """All rows of a SELECT as Arrow; the warehouse is free again when it returns."""

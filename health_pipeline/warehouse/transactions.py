@@ -77,7 +77,8 @@ def without_values(error: duckdb.Error) -> str:
 def is_conflict(error: duckdb.Error) -> bool:
     """Whether a lost race between writers of one database server is all that went wrong."""
     text = str(error).lower()
-    words = ("conflict", "could not serialize", "deadlock detected", "duplicate key value")
+    # "already exists": another process made the new catalog's tables a moment earlier.
+    words = ("conflict", "could not serialize", "deadlock detected", "duplicate key value", '" already exists')
     return isinstance(error, duckdb.TransactionException) or (
         "ducklake" in text and any(word in text for word in words)
     )

@@ -48,6 +48,23 @@ def test_a_range_gives_what_its_months_give_one_by_one() -> None:
     assert whole == single
 
 
+def test_stretches_give_what_the_whole_range_gives() -> None:
+    hospital = random_hospital(seed=5, patients=80)
+    months = MonthRange.of("2021-11", "2022-05")
+    slices = hospital.slices(months, before=13) | {"patients": hospital.slices(months, before=60)["patients"]}
+    query = features_query(*slices.values(), months, Settings())
+    assert list(slices) == ["admissions", "patients", "clinical_events", "claims"]
+
+    whole = hospital.rows(query, order="month, encounter_id")
+    parts = [query.for_months(part) for part in months.stretches(2)]
+
+    assert whole == [row for part in parts for row in hospital.rows(part, order="month, encounter_id")]
+    # Each stretch reads what its first month may see, not the whole range's history.
+    admissions = slices["admissions"]
+    assert str(admissions.only(MonthRange.of("2021-04", "2022-05"))) in parts[-1].sql
+    assert str(admissions) not in parts[-1].sql
+
+
 def test_a_wider_slice_and_an_older_history_change_nothing() -> None:
     hospital = random_hospital(seed=6, patients=80)
     month = MonthRange.of("2022-06")

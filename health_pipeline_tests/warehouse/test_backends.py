@@ -15,7 +15,7 @@ from health_pipeline.months import MonthRange
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse import Query, Slice, Warehouse
 from health_pipeline.warehouse.extensions import extension_file
-from health_pipeline.warehouse.transactions import retry_conflicts
+from health_pipeline.warehouse.transactions import is_conflict, retry_conflicts
 from health_pipeline_tests.warehouse.conftest import VISITS, rows_of, visits
 
 JANUARY = MonthRange.of("2022-01")
@@ -141,6 +141,21 @@ def test_a_conflict_is_tried_again_and_other_errors_are_not() -> None:
         retry_conflicts(fail, "gold.visits", 10)
     assert len(tries) == before + 1
     assert "value of a patient" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "lost"),
+    [
+        ('Failed to initialize DuckLake: ERROR:  relation "ducklake_metadata" already exists', True),
+        ('Failed to initialize DuckLake: ERROR:  type "ducklake_metadata" already exists', True),
+        ("Failed to initialize DuckLake: ERROR:  duplicate key value violates unique constraint", True),
+        ("Failed to commit DuckLake transaction.\nTransaction conflict - attempting to insert", True),
+        ("Failed to initialize DuckLake: ERROR:  permission denied for schema public", False),
+        ('Table with name "visits" already exists!', False),
+    ],
+)
+def test_a_lost_race_is_told_from_other_errors_of_the_server(said: str, lost: bool) -> None:
+    assert is_conflict(duckdb.Error(said)) == lost
 
 
 def test_who_always_loses_is_told_so_after_the_bounded_wait() -> None:

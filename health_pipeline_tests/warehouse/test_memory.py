@@ -67,3 +67,21 @@ def test_what_cannot_spill_names_the_settings_and_leaves_the_old_slice(tmp_path:
         warehouse.replace(VISITS, january, greedy)
     assert "HEALTH_PIPELINE_WAREHOUSE__MEMORY_LIMIT" in str(refused.value)
     assert warehouse.reports(VISITS, january) == before
+
+
+def test_a_range_is_asked_for_in_shorter_stretches_while_memory_is_short(tmp_path: Path) -> None:
+    warehouse = Warehouse.from_settings(Settings(home=tmp_path, warehouse={"memory_limit": "40MiB", "threads": 1}))
+    asked: list[int] = []
+
+    def query(months: MonthRange) -> Query:
+        # A list of so many hashes for each month, all at once: it cannot spill, and four months of it do not fit.
+        asked.append(len(months))
+        size = f"(SELECT len(list(md5(i::VARCHAR))) FROM range({100_000 * len(months)}) AS r(i))"
+        sql = visits(f"{months.first:%Y-%m}", len(months)).sql
+        return Query(f"SELECT * REPLACE (cost + 0 * {size} AS cost) FROM ({sql})", for_months=query)
+
+    months = MonthRange.of("2022-01", "2022-04")
+    reports = warehouse.replace(VISITS, months, query(months))
+    assert asked[0] == 4
+    assert max(asked[-2:]) < 4
+    assert reports == warehouse.replace(VISITS, months, visits("2022-01", 4))
