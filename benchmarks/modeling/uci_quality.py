@@ -193,7 +193,6 @@ def main() -> None:
         arguments.home,
         windows={"training_months": arguments.training_months},
         training={"profile": arguments.profile, "threads": arguments.threads},
-        promotion={"leak_ceiling": CEILING},
     )
     months = MonthRange.of(arguments.first, arguments.last)
     if not arguments.stored:

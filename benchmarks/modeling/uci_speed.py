@@ -110,11 +110,11 @@ def instrumented(parts: Parts) -> Iterator[None]:
 
 def settings_of(home: Path, months: int, profile: str) -> Settings:
     """The default windows where they leave enough months; else one month less of each."""
-    default = uci_settings(home, training={"profile": profile}, promotion={"leak_ceiling": 0.72})
+    default = uci_settings(home, training={"profile": profile})
     if _model_months(default) >= months:
         return default
     short = {"holdout_months": 2, "validation_months": 2, "min_training_months": 1}
-    return uci_settings(home, windows=short, training={"profile": profile}, promotion={"leak_ceiling": 0.72})
+    return uci_settings(home, windows=short, training={"profile": profile})
 
 
 def _model_months(settings: Settings) -> int:
