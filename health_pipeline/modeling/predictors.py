@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+_OUTPUTS = ["margin"]
+
 
 class Predictor(Protocol):
     """What a member of a bundle must be able to do."""
@@ -72,8 +74,12 @@ class Trees:
         """Log-odds of the rows, shape (rows,)."""
         if matrix.shape[0] == 0:
             return np.zeros(0)
-        (margin,) = self._session.run(["margin"], {"X": matrix})
+        (margin,) = self._session.run(_OUTPUTS, {"X": matrix})
         return np.asarray(margin[:, 0], dtype=np.float64)
+
+    def margin(self, row: NDArray[np.float32]) -> float:
+        """Log-odds of one row, shape (1, columns), without the arrays around it: for the request path."""
+        return float(self._session.run(_OUTPUTS, {"X": row})[0][0, 0])
 
     def to_json(self, number: int) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Plain data, and the content of extra files by name."""

@@ -67,8 +67,7 @@ class _TreeMember:
         return np.frombuffer(b"".join(map(self._row, rows)), dtype=np.float32).reshape(self._shape)
 
     def margin(self, values: Values) -> float:
-        row = np.frombuffer(self._row(values), dtype=np.float32).reshape(self._shape)
-        return float(self._predictor.margins(row)[0])
+        return self._predictor.margin(np.frombuffer(self._row(values), dtype=np.float32).reshape(self._shape))
 
     def margins(self, rows: Sequence[Values]) -> Sequence[float]:
         result: list[float] = self._predictor.margins(self.matrix(rows)).tolist()
