@@ -80,6 +80,7 @@ def database() -> Iterator[str]:
     """An empty database on the server, dropped afterwards."""
     if POSTGRES not in os.environ:
         pytest.skip(f"no PostgreSQL: {POSTGRES} is not set")
+    pytest.importorskip("psycopg2", reason="the extra postgres is not installed")
     server = sqlalchemy.make_url(os.environ[POSTGRES])
     name = f"tuning_{uuid.uuid4().hex}"
     engine = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT")
