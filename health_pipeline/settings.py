@@ -260,8 +260,8 @@ class DeploymentSettings(Section):
     )
     endpoint: str | None = Field(
         None,
-        description="URL at which the API's Service answers the pipeline, {namespace} allowed; default: its name inside "
-        "the cluster",
+        description="URL at which the API's Service answers the pipeline, {namespace} allowed; "
+        "default: its name inside the cluster",
     )
     kube_context: str | None = Field(
         None, description="kubeconfig context; inside a cluster its service account is used"

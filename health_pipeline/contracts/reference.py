@@ -45,9 +45,9 @@ For every table and month `landed = silver + quarantined + deduplicated` holds e
 in lower case with underscores, the check `vocabulary_known` reports how many there are.
 
 A corrected or late file is put in place of the old one, and its month is run again (by the sensor, or by
-`health-pipeline restated rerun`). Its check `restated` then names the later months and the champion decisions that rest on
-what it was, `health-pipeline restated list` shows them all, and `restated rerun` makes features and labels again; with
-`--decisions` models, decisions and predictions too. `health-pipeline quarantine list`
+`health-pipeline restated rerun`). Its check `restated` then names the later months and the champion decisions that rest
+on what it was, `health-pipeline restated list` shows them all, and `restated rerun` makes features and labels again;
+with `--decisions` models, decisions and predictions too. `health-pipeline quarantine list`
 shows what is held back and why, `health-pipeline quarantine retry` runs the months that a mended file or rule changes.
 
 Patient ids become `patient_key` in silver: the first 32 hex digits of HMAC-SHA-256 under the key
