@@ -7,6 +7,7 @@ import pytest
 
 from health_pipeline.contracts import BRONZE, SILVER
 from health_pipeline.contracts.silver import silver_query
+from health_pipeline.deployment import STEPS
 from health_pipeline.settings import load_settings
 from health_pipeline.sources.landing import bronze_query
 from health_pipeline.warehouse import Slice, Warehouse
@@ -56,19 +57,9 @@ def test_every_check_that_a_runbook_names_exists():
         r"^\| ((?:`\w+`(?:, )?)+)(?: \(WARN\))? \|", (ROOT / "docs/operations/incidents.md").read_text(), re.MULTILINE
     )
     names = {name for cell in named for name in re.findall(r"`(\w+)`", cell)}
-    steps = {
-        "registered_model",
-        "api_image",
-        "api_tests",
-        "published_image",
-        "rollout",
-        "verification",
-        "health",
-        "promotion",
-    }
     errors = {"LandingError", "SourceError", "LockTimeoutError", "WarehouseError", "ModelError", "SettingsError"}
     assert len(names & known) > 25
-    assert names - steps - errors <= known
+    assert names - set(STEPS) - errors <= known
 
 
 def test_the_file_shown_in_the_quick_start_is_taken_as_it_stands(tmp_path):

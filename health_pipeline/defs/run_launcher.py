@@ -38,7 +38,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
 
 def _process_of(instance: dg.DagsterInstance, run_id: str) -> tuple[int, float] | None:
     """Process id of a run, and when it said so (POSIX seconds)."""
-    for entry in instance.all_logs(run_id):
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         data = entry.dagster_event.event_specific_data if entry.dagster_event else None
         if isinstance(data, EngineEventData) and "pid" in data.metadata:
             return int(str(data.metadata["pid"].value)), entry.timestamp
