@@ -35,6 +35,12 @@ DERIVED_GROUPS = {"gold", "models", "scoring", "monitoring"}
 SETTLED = 1e12
 """POSIX seconds after any file was written: a person who asks does not wait for files to settle."""
 
+PAGE = 1000
+"""Materialisations read at a time."""
+
+HISTORY = 1000
+"""Evaluations of a check that are looked through for warnings."""
+
 Reads = Mapping[str, Mapping[str, Window]]
 
 
@@ -102,7 +108,7 @@ class Records:
 
     def review(self) -> Review:
         """Everything that rests on restated months."""
-        made = {table: self._made(table) for table in self.reads}
+        made = {table: records_of(self.instance, table) for table in self.reads}
         histories = {table: self._history(table) for table in (*LANDED, *REMADE)}
         restated = Restatements(self.reads, made, histories)
         champions = made.get(CHAMPION.qualified, {})
@@ -113,7 +119,11 @@ class Records:
     def verdicts(self, table: str, months: MonthRange) -> list[Verdict]:
         """One verdict for each month of a landing table; histories are read only where something was made before."""
         newest = records_of(self.instance, table)
-        readers = {name: (inputs[table], self._made(name)) for name, inputs in self.reads.items() if table in inputs}
+        readers = {
+            name: (inputs[table], records_of(self.instance, name))
+            for name, inputs in self.reads.items()
+            if table in inputs
+        }
         suspicious = any(
             record < newest[month] and window.covers(reader, month)
             for window, made in readers.values()
@@ -155,9 +165,6 @@ class Records:
                 newest.setdefault(record.partition, record.evaluation.passed)
         return sorted(parse_month(partition) for partition, passed in newest.items() if not passed)
 
-    def _made(self, table: str) -> dict[Month, int]:
-        return records_of(self.instance, table)
-
     def _history(self, table: str) -> dict[Month, list[Version]]:
         found: dict[Month, list[Version]] = defaultdict(list)
         cursor, more = None, True
@@ -188,11 +195,6 @@ class Records:
         ]
         names = ("month", "decision", "model_id", "challenger_id", "incumbent_id", "holdout_first", "holdout_last")
         return decision_windows(_rows(warehouse, CHAMPION, names), models)
-
-
-PAGE = 1000
-HISTORY = 1000
-"""Evaluations of a check that are looked through for warnings."""
 
 
 def _rows(warehouse: Warehouse, table: Table, columns: tuple[str, ...]) -> list[dict[str, Any]]:
