@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -23,7 +24,7 @@ SHOWN = 8
 @app.command("list")
 def list_restated(as_json: Annotated[bool, typer.Option("--json", help="machine-readable, complete")] = False) -> None:
     """Show restated months, the months and decisions that rest on what they were, and the commands of the re-run."""
-    review = _review(quiet_settings())
+    review = _reviewer(quiet_settings())()
     if as_json:
         print(json.dumps(_report(review), indent=2))  # noqa: T201
         return
@@ -42,17 +43,18 @@ def rerun(
 
     settings = quiet_settings()
     console = Console(stderr=True)
+    review = _reviewer(settings)
 
     def run(planned: Rerun) -> None:
         console.print(planned.command, highlight=False, soft_wrap=True)
         if not run_months(settings, planned.months, planned.select, console):
             raise typer.Exit(1)
 
-    for planned in _review(settings).extract_reruns:
+    for planned in review().extract_reruns:
         run(planned)
-    for planned in _review(settings).table_reruns:
+    for planned in review().table_reruns:
         run(planned)
-    last = _review(settings).result_rerun
+    last = review().result_rerun
     if last is None:
         console.print("everything rests on what lies in the landing zone now")
     elif decisions:
@@ -64,13 +66,19 @@ def rerun(
         console.print("  health-pipeline restated rerun --decisions", highlight=False)
 
 
-def _review(settings: Settings) -> Review:
+def _reviewer(settings: Settings) -> Callable[[], Review]:
+    """Asks for what is restated now; the graph is built once, each run in between changes the answer."""
     from health_pipeline.defs.build import build_definitions
     from health_pipeline.defs.instance import open_instance
     from health_pipeline.defs.restated import records
 
-    with open_instance(settings) as instance:
-        return records(build_definitions(settings), instance, settings).review()
+    definitions = build_definitions(settings)
+
+    def review() -> Review:
+        with open_instance(settings) as instance:
+            return records(definitions, instance, settings).review()
+
+    return review
 
 
 def _report(review: Review) -> dict[str, Any]:

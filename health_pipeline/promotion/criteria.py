@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from health_pipeline.promotion.evidence import NOTHING, Estimate, Evidence, Subgroup, finite
+from health_pipeline.promotion.evidence import NOTHING, Estimate, Evidence, Subgroup
+from health_pipeline.promotion.findings import Band, Finding, above, at_least, at_most, not_applicable, within
 from health_pipeline.promotion.policy import Policy
 
 Severity = Literal["WARN", "ERROR"]
-Band = tuple[float, float]
 
 SECONDARY_METRICS = ("average_precision", "brier")
 
@@ -50,57 +50,6 @@ class Criterion:
     detail: str
     applicable: bool = True
     near_miss: bool = False
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a rule found, before it is given its name and severity."""
-
-    passed: bool
-    detail: str
-    value: float | None = None
-    threshold: float | None = None
-    applicable: bool = True
-    near_miss: bool = False
-
-
-def not_applicable(why: str) -> Finding:
-    """The criterion says nothing here."""
-    return Finding(True, f"not applicable: {why}", applicable=False)
-
-
-def above(value: float | None, limit: float, margin: float, detail: str) -> Finding:
-    """Passes strictly above the limit; near when within ``margin`` of it on either side."""
-    value = finite(value)
-    if value is None:
-        return Finding(False, f"not measured; {detail}", None, limit)
-    return Finding(value > limit, detail, value, limit, near_miss=abs(value - limit) <= margin)
-
-
-def at_least(value: float | None, limit: float, margin: float, detail: str) -> Finding:
-    """Passes at or above the limit; near when within ``margin`` of it on either side."""
-    value = finite(value)
-    if value is None:
-        return Finding(False, f"not measured; {detail}", None, limit)
-    return Finding(value >= limit, detail, value, limit, near_miss=abs(value - limit) <= margin)
-
-
-def at_most(value: float | None, limit: float, margin: float, detail: str) -> Finding:
-    """Passes at or below the limit; near when within ``margin`` of it on either side."""
-    value = finite(value)
-    if value is None:
-        return Finding(False, f"not measured; {detail}", None, limit)
-    return Finding(value <= limit, detail, value, limit, near_miss=abs(value - limit) <= margin)
-
-
-def within(estimate: Estimate, band: Band, detail: str) -> Finding:
-    """Passes when the value lies in the closed band; near when within a twentieth of its width of an end."""
-    value = estimate.value
-    if value is None:
-        return Finding(False, f"not measured; {detail}", None, band[0])
-    nearer = min(band, key=lambda end: abs(value - end))
-    margin = (band[1] - band[0]) / 20
-    return Finding(band[0] <= value <= band[1], detail, value, nearer, near_miss=abs(value - nearer) <= margin)
 
 
 def candidate(evidence: Evidence, policy: Policy) -> Finding:
