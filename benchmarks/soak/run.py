@@ -3,7 +3,8 @@
     python -m benchmarks.soak.run [--months 60] [--turn 60] [--seed 1] [--fault-share 0.4] [--root DIR]
 
 A soak can be played in turns: with ``--turn 5`` five more months are played in the folder ``--root``, and the services
-rest in between; the turn that plays the last month (or ``--finish``) judges all of them.
+rest in between; the turn that plays the last month (or ``--finish``) judges all of them. While a file ``hold`` lies in
+the folder no new month begins.
 
 Sensors look as often as they do in production. A month is done when its extracts, the labels of the month before, its
 decision, scores, drift and performance are stored and its model serves or its skip is reported. Months that are not
@@ -108,6 +109,7 @@ def play(services: Services, extracts: Settings, disk: SmallDisk, arguments: arg
             faults = plan(kinds, arguments.months, arguments.seed, arguments.fault_share)
             months = list(MonthRange(settings.first_model_month, settings.months.last))
             for number in range(played, min(played + arguments.turn, len(months))):
+                rest(arguments.root)
                 scene = Scene(settings, extracts, services, disk, instance, random.Random(f"{arguments.seed} {number}"))
                 line = json.dumps(asdict(one_month(scene, months[number], faults[number])), default=str)
                 with (arguments.root / "months.jsonl").open("a") as log:
@@ -118,6 +120,15 @@ def play(services: Services, extracts: Settings, disk: SmallDisk, arguments: arg
             log.write(f"{services.restarts}\n")
         services.stop()
         LocalTarget(settings).stop()
+
+
+def rest(root: Path) -> None:
+    """Between two months, wait while the file ``hold`` lies in the folder; ``held`` says that it waits."""
+    held = root / "held"
+    while (root / "hold").exists():
+        held.touch()
+        time.sleep(1)
+    held.unlink(missing_ok=True)
 
 
 def judge(settings: Settings, arguments: argparse.Namespace, months: list[dict[str, Any]]) -> dict[str, Any]:
