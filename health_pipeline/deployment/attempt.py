@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from health_pipeline.deployment import examination
 from health_pipeline.deployment.admission import Options, Plan
-from health_pipeline.deployment.examination import Finding
+from health_pipeline.deployment.examination import examine_api, verify
+from health_pipeline.deployment.findings import Finding, overall
 from health_pipeline.deployment.history import Event
+from health_pipeline.deployment.observation import observe
 from health_pipeline.deployment.progress import Progress
 from health_pipeline.deployment.records import Features, varied_records
 from health_pipeline.deployment.recovery import open_transition, recover, take_back
@@ -132,7 +133,7 @@ class Attempt:
         scorer = self._scorer(package.release.release_id)
         records = varied_records(scorer.features, self._samples, RECORDS)
         with self._tools.target.trial(package) as endpoint:
-            findings = examination.examine_api(endpoint, package, scorer, records, self._tools.limits)
+            findings = examine_api(endpoint, package, scorer, records, self._tools.limits)
         return self._judged("api_tests", findings, package)
 
     def _published_image(self) -> StepResult:
@@ -152,7 +153,7 @@ class Attempt:
         findings: list[Finding] = []
         for stage in tools.stages:
             findings += self._stage(stage, package, scorers)
-            if examination.overall(findings) != "pass":
+            if overall(findings) != "pass":
                 return self._judged("rollout", findings, package)
         weights = tools.limits.canary_weights if serving is not None else ()
         for weight in weights:
@@ -160,7 +161,7 @@ class Attempt:
             findings += self._observed(
                 tools.target, package, scorers, tools.limits.canary_seconds, f"canary_{weight:g}"
             )
-            if examination.overall(findings) != "pass":
+            if overall(findings) != "pass":
                 return self._judged("rollout", findings, package)
         tools.target.shift(package, 1.0)
         findings.append(Finding("traffic", "pass", "all traffic goes to the new release"))
@@ -168,7 +169,7 @@ class Attempt:
 
     def _verification(self) -> StepResult:
         package = self._package("published_image")
-        return self._judged("verification", examination.verify(self._tools.target, package), package)
+        return self._judged("verification", verify(self._tools.target, package), package)
 
     def _health(self) -> StepResult:
         package, limits = self._package("published_image"), self._tools.limits
@@ -216,14 +217,12 @@ class Attempt:
         staged = stage.publish(package)
         try:
             stage.shift(staged, 1.0)
-            findings = examination.verify(stage, staged)
-            if examination.overall(findings) == "pass":
-                findings += examination.observe(
-                    stage, staged, self._records(scorers[0]), scorers, limits, limits.canary_seconds
-                )
+            findings = verify(stage, staged)
+            if overall(findings) == "pass":
+                findings += observe(stage, staged, self._records(scorers[0]), scorers, limits, limits.canary_seconds)
         except DeploymentError as error:
             findings = [Finding("shift", "fail", str(error))]
-        if examination.overall(findings) == "pass":
+        if overall(findings) == "pass":
             stage.settle(staged)
         else:
             stage.restore(before.release if before is not None else None)
@@ -233,7 +232,7 @@ class Attempt:
         self, target: Target, package: Package, scorers: tuple[Scorer, Scorer | None], seconds: float, prefix: str
     ) -> list[Finding]:
         records = self._records(scorers[0])
-        findings = examination.observe(target, package, records, scorers, self._tools.limits, seconds)
+        findings = observe(target, package, records, scorers, self._tools.limits, seconds)
         return [dataclasses.replace(found, name=f"{prefix}_{found.name}") for found in findings]
 
     def _records(self, scorer: Scorer) -> Sequence[Features]:
@@ -259,9 +258,9 @@ class Attempt:
         return self._progress.former(self._tools.target, self._plan.model_id)
 
     def _scorer(self, release_id: str) -> Scorer:
-        folder = self._tools.target.build_root / release_id
         from health_pipeline.serving.scorers import load_scorer
 
+        folder = self._tools.target.build_root / release_id
         return load_scorer(folder, read_release(folder))
 
     def _former_scorer(self, release_id: str | None) -> Scorer | None:
@@ -273,7 +272,7 @@ class Attempt:
             return None  # built elsewhere: there is nothing here to compare with
 
     def _judged(self, step: str, findings: Sequence[Finding], package: Package) -> StepResult:
-        outcome = examination.overall(findings)
+        outcome = overall(findings)
         wrong = [finding for finding in findings if finding.outcome != "pass"] or list(findings)
         summary = "; ".join(f"{finding.name}: {finding.summary}" for finding in wrong)
         return dataclasses.replace(self._result(step, outcome, summary, package), findings=tuple(findings))

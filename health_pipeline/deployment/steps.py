@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from health_pipeline.deployment.admission import Options, Plan
-from health_pipeline.deployment.examination import Finding
+from health_pipeline.deployment.findings import Finding
 
 STEPS = (
     "registered_model",

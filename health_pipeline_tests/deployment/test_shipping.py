@@ -80,7 +80,7 @@ def test_a_model_with_very_different_predictions_is_not_let_through(yard, first)
 def test_too_few_requests_are_inconclusive_and_fail(yard, first):
     import dataclasses
 
-    from health_pipeline.deployment.examination import Finding, overall
+    from health_pipeline.deployment.findings import Finding, overall
 
     yard.tools = dataclasses.replace(
         yard.tools, limits=yard.tools.limits.model_copy(update={"min_requests": 10_000, "health_seconds": 0.01})
