@@ -162,6 +162,29 @@ def test_no_secret_is_written_down(documents):
     assert of_kind(documents, "Secret") == {}
 
 
+def missing_secret_keys(documents: list[dict[str, Any]], example: str) -> set[str]:
+    """Keys of ``pipeline-secrets`` that pods ask for, and that the example does not have: such a pod never starts."""
+    given = {line.partition("=")[0] for line in example.splitlines() if "=" in line and not line.startswith("#")}
+    instance = yaml.safe_load(of_kind(documents, "ConfigMap")["dagster-instance"]["data"]["dagster.yaml"])
+    asked = {
+        variable["valueFrom"]["secretKeyRef"]["key"]
+        for pod in pods(documents).values()
+        for container in pod["containers"]
+        for variable in container.get("env", [])
+        if "secretKeyRef" in variable.get("valueFrom", {})
+    }
+    asked |= {source["env"] for source in instance["storage"]["postgres"]["postgres_db"].values() if "env" in source}
+    if "postgres_password_secret" in instance["run_launcher"]["config"]:
+        asked.add("postgresql-password")  # dagster-k8s takes the password from this key and from no other
+    return asked - given
+
+
+def test_the_example_of_secrets_has_every_key_that_a_pod_asks_for(documents):
+    example = (ROOT / "deploy/kubernetes/secrets.env.example").read_text()
+    assert missing_secret_keys(documents, example) == set()
+    assert missing_secret_keys(documents, example.replace("DAGSTER_POSTGRES_USER=", "")) == {"DAGSTER_POSTGRES_USER"}
+
+
 def test_rights_stay_inside_the_namespace(documents):
     assert not {"ClusterRole", "ClusterRoleBinding"} & {item["kind"] for item in documents}
     for role in of_kind(documents, "Role").values():

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the cluster on the first start and runs /docker-entrypoint-initdb.d/*.sql, as the official image does; passwords
-# are asked for from everywhere but the container's own socket.
+# are asked for from everywhere but the container's own socket. Arguments go to the server.
 set -eu
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   : "${POSTGRES_USER:?}" "${POSTGRES_PASSWORD:?}"
@@ -20,4 +20,4 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
   pg_ctl --pgdata="$PGDATA.new" --wait --silent --mode=fast stop
   mv "$PGDATA.new" "$PGDATA"
 fi
-exec postgres -D "$PGDATA" -c listen_addresses='*'
+exec postgres -D "$PGDATA" -c listen_addresses='*' "$@"
