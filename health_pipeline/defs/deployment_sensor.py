@@ -16,6 +16,7 @@ from health_pipeline.clock import Clock
 from health_pipeline.defs.deployment import DEPLOYMENT_TAG
 from health_pipeline.defs.monthly import asset_key
 from health_pipeline.defs.partitions import Partitions
+from health_pipeline.defs.requests import UNFINISHED
 from health_pipeline.deployment.history import Event
 from health_pipeline.deployment.recovery import open_transition
 from health_pipeline.months import MonthRange, parse_month
@@ -23,13 +24,6 @@ from health_pipeline.promotion import CHAMPION, CHECKS, Outcome
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse import Slice, Warehouse
 
-UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 GATES = tuple(check.name for check in CHECKS if check.blocking)
 
 

@@ -13,6 +13,9 @@ from enum import StrEnum
 
 from health_pipeline.months import Month, shift
 
+SCORED = ("gold.predictions", "monitoring.drift", "monitoring.performance")
+"""What has to be there of a month that has closed, besides its models."""
+
 
 @dataclass(frozen=True)
 class Ingest:
@@ -28,11 +31,17 @@ class Ingest:
 
 
 class Stage(StrEnum):
-    """A run that can be due for a month."""
+    """A run that can be due for a month.
+
+    ``IMPROVEMENT`` makes everything from the models to the figures of a closed month. Where drift has asked for a
+    model before the month closed (``RETRAIN``: the models alone), what is left of it is ``SCORING``.
+    """
 
     EXTRACTS = "extracts"
     LABELS = "labels"
+    RETRAIN = "retrain"
     IMPROVEMENT = "improvement"
+    SCORING = "scoring"
     PERFORMANCE = "performance"
 
 
@@ -102,9 +111,16 @@ def _labels(state: State) -> Iterator[Due]:
 
 
 def _improvements(state: State) -> Iterator[Due]:
-    """The oldest month without a champion; the next one follows once this one is decided."""
+    """The oldest month without a champion; the next one follows once this one is decided.
+
+    Months with a champion but without scores are ones whose model was made before they closed, or whose run broke off.
+    """
     for month in sorted(state.stored.get("gold.features", {})):
-        if month < state.first_model_month or state.record("models.champion", month):
+        if month < state.first_model_month:
+            continue
+        if champion := state.record("models.champion", month):
+            if not all(state.record(table, month) for table in SCORED):
+                yield Due(Stage.SCORING, month, f"{champion}")
             continue
         before = shift(month, -1)
         has_incumbent = month == state.first_model_month or state.record("models.champion", before)
@@ -116,6 +132,6 @@ def _improvements(state: State) -> Iterator[Due]:
 
 def _performance(state: State) -> Iterator[Due]:
     for month in sorted(state.stored.get("gold.predictions", {})):
-        labels = state.record("gold.labels", month)
-        if labels > state.record("monitoring.performance", month):
+        labels, measured = state.record("gold.labels", month), state.record("monitoring.performance", month)
+        if labels > measured > 0:
             yield Due(Stage.PERFORMANCE, month, f"{labels}")

@@ -30,7 +30,7 @@ def build(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefinitio
             "predictions": Input(PREDICTIONS, before=reference),
             "champion": Input(CHAMPION, before=reference),
         },
-        partitions=partitions.models,
+        partitions=partitions.scored,
         kinds={"duckdb"},
     )
     performance = monthly_asset(
@@ -43,7 +43,7 @@ def build(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefinitio
             "labels": Input(cohort.LABELS, before=ROLLING_MONTHS - 1),
             "champion": Input(CHAMPION, before=ROLLING_MONTHS - 1),
         },
-        partitions=partitions.models,
+        partitions=partitions.scored,
         kinds={"python"},
     )
     return [drift, performance, _visuals(settings, partitions)]
@@ -56,7 +56,7 @@ def _visuals(settings: Settings, partitions: Partitions) -> dg.AssetsDefinition:
             dg.AssetDep(asset_key(DRIFT), partition_mapping=window(ROLLING_MONTHS - 1)),
             dg.AssetDep(asset_key(PERFORMANCE), partition_mapping=window(ROLLING_MONTHS - 1)),
         ],
-        partitions_def=partitions.models,
+        partitions_def=partitions.scored,
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name="monitoring",
         kinds={"plotly", "evidently"},

@@ -18,16 +18,19 @@ HISTORY_MONTHS = 1200
 
 @dataclass(frozen=True)
 class Partitions:
-    """Months of the three kinds of assets.
+    """Months of the four kinds of assets.
 
     Attributes:
         extracts: every month of the settings; bronze, silver, quarantine, features, attrition.
         labels: months whose outcome is known because the month after them has closed.
-        models: months with enough history for a model; models, scoring, monitoring, deployment.
+        scored: closed months with enough history for a model; scoring, monitoring.
+        models: the same and the month that has not closed yet, whose model can exist when it begins; models,
+            deployment.
     """
 
     extracts: dg.TimeWindowPartitionsDefinition
     labels: dg.TimeWindowPartitionsDefinition
+    scored: dg.TimeWindowPartitionsDefinition
     models: dg.TimeWindowPartitionsDefinition
 
     @classmethod
@@ -36,18 +39,20 @@ class Partitions:
         end = None if settings.end_month is None else shift(settings.end_month, 1)
         return cls(
             extracts=_monthly(settings.start_month, end),
-            labels=_monthly(settings.start_month, end and shift(end, -1), open_months=1),
-            models=_monthly(settings.first_model_month, end),
+            labels=_monthly(settings.start_month, end and shift(end, -1), beyond=-1),
+            scored=_monthly(settings.first_model_month, end),
+            models=_monthly(settings.first_model_month, end, beyond=1),
         )
 
 
-def _monthly(start: Month, end: Month | None, open_months: int = 0) -> dg.TimeWindowPartitionsDefinition:
+def _monthly(start: Month, end: Month | None, beyond: int = 0) -> dg.TimeWindowPartitionsDefinition:
+    """Months up to ``end``, or, where that is open, up to ``beyond`` months after the last closed one."""
     if end is not None and end <= start:
         end = start
     return dg.MonthlyPartitionsDefinition(
         start_date=month_key(start),
         end_date=None if end is None else month_key(end),
-        end_offset=0 if end is not None else -open_months,
+        end_offset=0 if end is not None else beyond,
     )
 
 

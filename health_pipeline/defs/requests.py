@@ -3,35 +3,91 @@
 Belongs here: which assets a stage runs and how often it is tried. Does not belong here: when a stage is due.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
 
 from health_pipeline.defs.due import Due, Stage
-from health_pipeline.months import month_key
+from health_pipeline.months import MonthRange, month_key, parse_month
 
 REQUEST_TAG = "health_pipeline/request"
 IMPROVEMENT_TAG = "health_pipeline/improvement"
 TRIGGER_TAG = "health_pipeline/trigger"
+REASON_TAG = "health_pipeline/reason"
 MAX_ATTEMPTS = 3
 PAUSE_SECONDS = 600.0
 """Wait before the second attempt; doubled for the third."""
+LONGEST_RUN_SECONDS = 86_400.0
+"""A run of the command line that was killed stays STARTED for ever; older ones are not waited for."""
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 STAGES = {
     Stage.EXTRACTS: dg.AssetSelection.groups("bronze", "silver")
     | dg.AssetSelection.assets("gold/features", "gold/cohort_attrition"),
     Stage.LABELS: dg.AssetSelection.assets("gold/labels"),
+    Stage.RETRAIN: dg.AssetSelection.groups("models"),
     Stage.IMPROVEMENT: dg.AssetSelection.groups("models", "scoring", "monitoring"),
+    Stage.SCORING: dg.AssetSelection.groups("scoring", "monitoring"),
     Stage.PERFORMANCE: dg.AssetSelection.assets("monitoring/performance", "monitoring/visuals"),
 }
 
 
+IMPROVEMENTS = frozenset({Stage.RETRAIN, Stage.IMPROVEMENT, Stage.SCORING})
+"""Stages of which one runs at a time."""
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """A run that has not ended: the assets and months it makes."""
+
+    keys: frozenset[dg.AssetKey]
+    months: MonthRange
+
+
+def under_way(instance: dg.DagsterInstance, now: float) -> list[UnderWay]:
+    """Runs that have not ended, whoever started them.
+
+    Read them **before** the state: a run that ends in between has then stored what the state shows.
+    """
+    found = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
+        run = record.dagster_run
+        first, last = (
+            run.tags.get(bound, run.tags.get(PARTITION_NAME_TAG))
+            for bound in (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
+        )
+        if run.asset_selection and first and last and record.create_timestamp.timestamp() > now - LONGEST_RUN_SECONDS:
+            found.append(UnderWay(run.asset_selection, MonthRange(parse_month(first), parse_month(last))))
+    return found
+
+
 def requests(
-    items: Iterable[Due], instance: dg.DagsterInstance, graph: BaseAssetGraph[Any], *, now: float, trigger: str
+    items: Iterable[Due],
+    instance: dg.DagsterInstance,
+    graph: BaseAssetGraph[Any],
+    *,
+    now: float,
+    trigger: str,
+    busy: Sequence[UnderWay] = (),
+    reason: str = "",
 ) -> Iterator[dg.RunRequest]:
     """A run request for each item that was not tried yet, or whose last try failed long enough ago.
+
+    What a run under way is making is not asked for again.
 
     Args:
         items: what is due.
@@ -39,18 +95,25 @@ def requests(
         graph: resolves the assets of a stage.
         now: POSIX seconds.
         trigger: who asks: ``new_files``, ``schedule``, ``drift`` or ``manual``.
+        busy: runs under way when the state was read.
+        reason: why, in a sentence.
     """
     for item in items:
+        keys = STAGES[item.stage].resolve(graph)
+        if any(keys & run.keys and item.month in run.months for run in busy):
+            continue
         attempt = _next_attempt(item.key, instance, now)
         if attempt is None:
             continue
         tags = {REQUEST_TAG: item.key, TRIGGER_TAG: trigger}
-        if item.stage is Stage.IMPROVEMENT:
+        if reason:
+            tags[REASON_TAG] = reason
+        if item.stage in IMPROVEMENTS:
             tags[IMPROVEMENT_TAG] = "true"
         yield dg.RunRequest(
             run_key=f"{item.key}#{attempt}",
             partition_key=month_key(item.month),
-            asset_selection=sorted(STAGES[item.stage].resolve(graph)),
+            asset_selection=sorted(keys),
             tags=tags,
         )
 

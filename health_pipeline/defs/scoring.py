@@ -32,7 +32,7 @@ def build(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefinitio
                 "champion": Input(CHAMPION),
                 **{family: Input(model_table(family)) for family in families},
             },
-            partitions=partitions.models,
+            partitions=partitions.scored,
             kinds={"python", "gold"},
             group="scoring",
         )

@@ -12,13 +12,14 @@ from dagster._core.events import DagsterEventType
 
 from health_pipeline import monitoring, notify
 from health_pipeline.clock import Clock
-from health_pipeline.defs.due import Due, Stage, due
+from health_pipeline.defs.drift_sensor import build_drift_sensor
+from health_pipeline.defs.due import Stage, due
 from health_pipeline.defs.episodes import episode_before, failure_of
 from health_pipeline.defs.failures import root_cause
 from health_pipeline.defs.partitions import Partitions
-from health_pipeline.defs.requests import STAGES, TRIGGER_TAG, requests
+from health_pipeline.defs.requests import STAGES, requests, under_way
 from health_pipeline.defs.state import read_state
-from health_pipeline.months import Month, MonthRange, month_key, parse_month, shift
+from health_pipeline.months import MonthRange, month_key, parse_month
 from health_pipeline.notify.episodes import told_since
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse import Warehouse
@@ -37,7 +38,7 @@ def build_sensors(settings: Settings, partitions: Partitions, clock: Clock) -> l
     """All sensors of the graph but the one that deploys."""
     return [
         _new_files(settings, clock),
-        _drift(settings, partitions, clock),
+        build_drift_sensor(settings, partitions, clock, sensor_status(settings)),
         _failed_checks(settings, clock),
         _failed_runs(settings, clock),
         _decisions(settings, partitions, clock),
@@ -66,8 +67,9 @@ def _due_requests(
 ) -> Iterator[dg.RunRequest]:
     now = clock().timestamp()
     graph = context.repository_def.asset_graph  # type: ignore[union-attr]
+    busy = under_way(context.instance, now)
     items = due(read_state(context.instance, settings, now))
-    yield from requests(items, context.instance, graph, now=now, trigger=trigger)
+    yield from requests(items, context.instance, graph, now=now, trigger=trigger, busy=busy)
 
 
 def _new_files(settings: Settings, clock: Clock) -> dg.SensorDefinition:
@@ -82,59 +84,6 @@ def _new_files(settings: Settings, clock: Clock) -> dg.SensorDefinition:
         return list(_due_requests(context, settings, clock, "new_files"))
 
     return new_landing_files
-
-
-def _drift(settings: Settings, partitions: Partitions, clock: Clock) -> dg.SensorDefinition:
-    @dg.sensor(
-        name="drift_retrain",
-        target=STAGES[Stage.IMPROVEMENT],
-        minimum_interval_seconds=60,
-        default_status=sensor_status(settings),
-        description="Enough of the last months drifted, the latest included: tune and train again.",
-    )
-    def drift_retrain(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        stored = context.instance.get_materialized_partitions(dg.AssetKey(["monitoring", "drift"]))
-        months = sorted(set(stored) & set(partitions.models.get_partition_keys()))
-        if not months:
-            return dg.SkipReason("no month was monitored yet")
-        latest = parse_month(months[-1])
-        if context.cursor == month_key(latest):
-            return dg.SkipReason(f"{latest:%Y-%m} was judged already")
-        first = max(shift(latest, 1 - settings.monitoring.drift_window), parse_month(months[0]))
-        statuses = monitoring.month_statuses(Warehouse.from_settings(settings), MonthRange(first, latest))
-        asked = _last_drift_request(context.instance, latest)
-        request = monitoring.drift_request(statuses, settings, asked)
-        if request is None:
-            since = f" (last asked for in {asked:%Y-%m})" if asked else ""
-            return dg.SensorResult(skip_reason=f"{latest:%Y-%m}: no retrain needed{since}", cursor=month_key(latest))
-        notify.send(notify.templates.retrain_requested(month=month_key(latest), reason=request.reason), settings, clock)
-        graph = context.repository_def.asset_graph  # type: ignore[union-attr]
-        item = Due(Stage.IMPROVEMENT, latest, "drift")
-        return dg.SensorResult(
-            run_requests=list(requests([item], context.instance, graph, now=clock().timestamp(), trigger="drift")),
-            cursor=month_key(latest),
-        )
-
-    return drift_retrain
-
-
-def _last_drift_request(instance: dg.DagsterInstance, latest: Month) -> Month | None:
-    """Newest month before ``latest`` for which drift asked for a retrain that did not fail.
-
-    Read off the runs, not the cursor: a cursor that is reset must not start a second retrain.
-    """
-    records = instance.get_run_records(
-        dg.RunsFilter(
-            tags={TRIGGER_TAG: "drift"},
-            statuses=[
-                status
-                for status in dg.DagsterRunStatus
-                if status not in {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
-            ],
-        )
-    )
-    months = [parse_month(record.dagster_run.tags["dagster/partition"]) for record in records]
-    return max((month for month in months if month < latest), default=None)
 
 
 def _failed_checks(settings: Settings, clock: Clock) -> dg.SensorDefinition:

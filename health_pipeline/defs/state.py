@@ -19,6 +19,7 @@ WATCHED = (
     "gold.labels",
     "gold.predictions",
     "models.champion",
+    "monitoring.drift",
     "monitoring.performance",
 )
 

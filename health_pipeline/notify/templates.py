@@ -109,13 +109,14 @@ def decision(
     )
 
 
-def retrain_requested(*, month: str, reason: str, links: Links = ()) -> Alert:
-    """Drift asked for a new model."""
+def retrain_requested(*, month: str, model_month: str, reason: str, links: Links = ()) -> Alert:
+    """Drift in a month asked for the next month's model before its turn."""
     return Alert(
-        event_id("retrain_requested", month, reason),
+        event_id("retrain_requested", month),
         "warning",
         f"Retrain requested{_of(month)}",
-        reason,
+        f"{reason}\nThe models of {model_month[:7]} are trained now; the gates decide whether one of them replaces the "
+        "champion.",
         "retrain_requested",
         month,
         links,

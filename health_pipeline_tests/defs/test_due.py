@@ -74,8 +74,30 @@ def test_labels_are_made_again_when_either_month_was_restated():
 def test_one_improvement_at_a_time_oldest_first_and_never_before_the_warm_up():
     stored = {"gold.features": {JAN: 1, FEB: 2, MAR: 3, APR: 4}, "gold.labels": {JAN: 7, FEB: 8}}
     assert list(due(state(stored=stored))) == [Due(Stage.IMPROVEMENT, MAR, "7")]
-    stored["models.champion"] = {MAR: 20}
+    stored |= {"models.champion": {MAR: 20}, **scored(MAR)}
     assert list(due(state(stored=stored))) == [Due(Stage.IMPROVEMENT, APR, "8")]
+
+
+def scored(*months):
+    tables = ("gold.predictions", "monitoring.drift", "monitoring.performance")
+    return {table: dict.fromkeys(months, 30) for table in tables}
+
+
+def test_a_month_whose_models_were_made_before_it_closed_is_scored_when_it_has():
+    stored = {"gold.features": {MAR: 3}, "gold.labels": {JAN: 7, FEB: 8}, "models.champion": {MAR: 20, APR: 21}}
+    stored |= scored(MAR)
+    assert keys(state(stored=stored)) == [], "April has not landed"
+    stored["gold.features"] = {MAR: 3, APR: 4}
+    assert list(due(state(stored=stored))) == [Due(Stage.SCORING, APR, "21")]
+    stored |= scored(MAR, APR)
+    assert keys(state(stored=stored)) == []
+
+
+@pytest.mark.parametrize("missing", scored())
+def test_a_month_whose_improvement_broke_off_after_its_decision_is_scored(missing):
+    stored = {"gold.features": {MAR: 3}, "gold.labels": {JAN: 7}, "models.champion": {MAR: 20}} | scored(MAR)
+    stored[missing] = {}
+    assert keys(state(stored=stored)) == ["scoring:2022-03:20"]
 
 
 def test_an_improvement_waits_for_the_labels_it_is_entitled_to_and_for_its_incumbent():
@@ -91,3 +113,5 @@ def test_performance_is_reconciled_once_labels_have_matured():
     assert keys(state(stored=stored)) == ["performance:2022-03:40"]
     stored["monitoring.performance"] = {MAR: 41}
     assert keys(state(stored=stored)) == []
+    stored["monitoring.performance"] = {}
+    assert keys(state(stored=stored)) == [], "the scoring that is missing makes it"

@@ -1,6 +1,7 @@
 """Sensors on a real home: what they request and whom they tell, once."""
 
 import json
+import time
 import uuid
 
 import dagster as dg
@@ -11,13 +12,10 @@ from health_pipeline.clock import system_clock
 from health_pipeline.defs.due import Due, Stage
 from health_pipeline.defs.instance import open_instance
 from health_pipeline.defs.partitions import Partitions
-from health_pipeline.defs.requests import IMPROVEMENT_TAG, REQUEST_TAG, TRIGGER_TAG, requests
+from health_pipeline.defs.requests import IMPROVEMENT_TAG, LONGEST_RUN_SECONDS, REQUEST_TAG, requests, under_way
 from health_pipeline.defs.sensors import build_sensors
-from health_pipeline.monitoring import DRIFT
-from health_pipeline.monitoring.rows import to_table
-from health_pipeline.months import MonthRange, parse_month, shift
+from health_pipeline.months import parse_month
 from health_pipeline.settings import load_settings
-from health_pipeline.warehouse import Warehouse
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2022-01-01", end_date="2022-07-01")
 JAN = parse_month("2022-01")
@@ -179,46 +177,40 @@ def test_only_improvements_carry_the_tag_that_keeps_two_from_running_at_once(ins
     assert len(second.asset_selection) == 3
 
 
-def drifting_home(settings, months, instance):
-    row = {"subject_kind": "summary", "subject": "month", "metric": "subjects_in_alarm", "n": 500}
-    row |= {"status": "alarm", "reference": "none", "reference_n": 0}
-    rows = to_table(DRIFT, [{**row, "month": month} for month in months])
-    Warehouse.from_settings(settings).replace(DRIFT, months, rows)
-    for month in months:
-        event = dg.AssetMaterialization(["monitoring", "drift"], partition=f"{month:%Y-%m-01}")
-        instance.report_runless_asset_event(event)
+def run_of(instance, *keys, first="2022-01-01", last="2022-03-01", status=dg.DagsterRunStatus.STARTED):
+    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+    run = dg.DagsterRun(
+        job_name="any", run_id=None, tags=tags, status=status, asset_selection={dg.AssetKey(key) for key in keys}
+    )
+    instance.add_run(run)
 
 
 @pytest.mark.parametrize(
-    ("status", "asks"),
+    ("run", "asked"),
     [
-        (dg.DagsterRunStatus.SUCCESS, False),
-        (dg.DagsterRunStatus.STARTED, False),
-        (dg.DagsterRunStatus.FAILURE, True),
-        (None, True),
+        ({}, False),
+        ({"first": "2022-02-01"}, True),
+        ({"status": dg.DagsterRunStatus.NOT_STARTED}, False),
+        ({"status": dg.DagsterRunStatus.FAILURE}, True),
+        ({"status": dg.DagsterRunStatus.SUCCESS}, True),
     ],
+    ids=["under way", "other months", "not started", "failed", "done"],
 )
-def test_drift_asks_for_one_retrain_and_then_waits(settings, instance, status, asks):
-    partitions = Partitions.of(settings).models
-    groups = [
-        ("models", "champion", "models"),
-        ("gold", "predictions", "scoring"),
-        ("monitoring", "drift", "monitoring"),
-    ]
-    assets = [empty_asset(*each, partitions) for each in groups]
-    drift = sensor(settings, "drift_retrain")
-    repository = dg.Definitions(assets=assets, sensors=[drift]).get_repository_def()
-    first = settings.first_model_month
-    months = MonthRange(first, shift(first, 3))
-    drifting_home(settings, months, instance)
-    if status is not None:  # what was asked for a month ago
-        tags = {TRIGGER_TAG: "drift", "dagster/partition": f"{shift(months.last, -1):%Y-%m-01}"}
-        instance.add_run(dg.DagsterRun(job_name="any", run_id=None, tags=tags, status=status))
-    # The cursor is lost: what was asked for must be known all the same.
-    tick = drift.evaluate_tick(dg.build_sensor_context(instance=instance, repository_def=repository))
-    assert len(tick.run_requests or []) == int(asks)
-    if asks:
-        assert tick.run_requests[0].partition_key == f"{months.last:%Y-%m-01}"
-        assert tick.run_requests[0].tags[TRIGGER_TAG] == "drift"
-    else:
-        assert f"last asked for in {shift(months.last, -1):%Y-%m}" in tick.skip_message
+def test_what_a_run_under_way_is_making_is_not_asked_for(instance, run, asked):
+    run_of(instance, ["gold", "labels"], **run)
+    now = time.time()
+    found = requests(
+        [Due(Stage.LABELS, JAN, "7")], instance, graph(), now=now, trigger="x", busy=under_way(instance, now)
+    )
+    assert bool(list(found)) is asked
+
+
+def test_a_run_that_makes_something_else_or_was_left_behind_is_not_waited_for(instance):
+    run_of(instance, ["gold", "features"])
+    now = time.time()
+    item = Due(Stage.LABELS, JAN, "7")
+    assert list(requests([item], instance, graph(), now=now, trigger="x", busy=under_way(instance, now)))
+    run_of(instance, ["gold", "labels"])
+    assert not list(requests([item], instance, graph(), now=now, trigger="x", busy=under_way(instance, now)))
+    later = now + LONGEST_RUN_SECONDS + 60
+    assert list(requests([item], instance, graph(), now=later, trigger="x", busy=under_way(instance, later)))

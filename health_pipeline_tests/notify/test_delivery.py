@@ -201,7 +201,7 @@ def test_templates_tell_month_and_severity() -> None:
             month="2023-05-01", decision="SKIP", model_id="a", reason="no better", next_training="2023-06-01"
         ),
         templates.decision(month="2023-05-01", decision="SKIP", model_id=None, reason="thin data", next_training=None),
-        templates.retrain_requested(month="2023-05-01", reason="2 of 3 months alarmed"),
+        templates.retrain_requested(month="2023-05-01", model_month="2023-06-01", reason="2 of 3 months alarmed"),
         templates.deployed(month="2023-05-01", release="xgboost-1", target="local"),
         templates.rolled_back(month="2023-05-01", release="xgboost-1", restored=None, reason="error rate"),
         templates.deployment_failed(month="2023-05-01", release="x", step="api_tests", reason="latency"),
