@@ -19,6 +19,7 @@ from health_pipeline.settings import Settings, load_settings
 FREE_GIGABYTES = 2.0
 ABSENT = "deliver them, or set HEALTH_PIPELINE_START_MONTH and HEALTH_PIPELINE_END_MONTH to the months there are"
 MEND_ROWS = "mend the file, or write an adapter (docs/adapters.md); docs/contracts.md says what each column takes"
+PUT_BACK = "put the landing zone back if these months may have to be run again; what is stored is kept"
 KNOWN_COLUMNS = "rename them as docs/contracts.md does, or leave them: they are kept in bronze only"
 
 
@@ -110,6 +111,7 @@ def _landing(settings: Settings) -> Iterator[Finding]:
     from health_pipeline.sources.landing import landing_report
 
     yield from _folders(settings)
+    stored = _stored_months(settings)
     for name, report in landing_report(settings).items():
         where = f"{settings.landing_uri}/{name}"
         if report.strangers:
@@ -124,18 +126,37 @@ def _landing(settings: Settings) -> Iterator[Finding]:
                 f"{where}: {len(report.outside)} months lie outside START_MONTH..END_MONTH ({_span(report.outside)})",
                 wanted if needed else "nothing, unless admissions have these months too",
             )
+        if gone := [month for month in stored[name] if month not in report.months + report.outside]:
+            yield Finding("note", f"{where}: no files of {len(gone)} stored months ({_span(gone)})", PUT_BACK)
         if not report.months:
-            if report.outside:
+            if report.outside or gone:
                 continue
             needed = name == "admissions"
             text = f"{where}: no month has landed" + ("" if needed else "; its features will be empty")
             remedy = "health-pipeline simulate, ingest, or deliver" if needed else "nothing, or deliver"
             yield Finding("broken" if needed else "note", text, f"{remedy} {where}/YYYY-MM.csv")
-        elif report.absent:
+        elif absent := [month for month in report.absent if month not in gone]:
             level = "broken" if name == "admissions" else "note"
-            yield Finding(level, f"{where}: {len(report.absent)} months are missing ({_span(report.absent)})", ABSENT)
+            yield Finding(level, f"{where}: {len(absent)} months are missing ({_span(absent)})", ABSENT)
         else:
             yield Finding("ok", f"{where}: {len(report.months)} months ({_span(report.months)})")
+
+
+def _stored_months(settings: Settings) -> dict[str, list[Month]]:
+    """Months of each bronze table that hold rows; a restored home has them without their files."""
+    from health_pipeline.contracts import BRONZE
+    from health_pipeline.warehouse import Warehouse
+    from health_pipeline.warehouse.declarations import stored_columns
+
+    stored: dict[str, list[Month]] = {name: [] for name in LANDING_TABLES}
+    if settings.warehouse.backend == "duckdb" and not settings.warehouse_path.exists():
+        return stored
+    with Warehouse.from_settings(settings).read("doctor") as connection:
+        for name, table in BRONZE.items():
+            if stored_columns(connection, table):
+                rows = connection.execute(f"SELECT DISTINCT month FROM {table.qualified} ORDER BY month").fetchall()
+                stored[name] = [month for (month,) in rows]
+    return stored
 
 
 def _folders(settings: Settings) -> Iterator[Finding]:

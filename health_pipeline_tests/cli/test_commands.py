@@ -116,6 +116,26 @@ def test_doctor_names_the_months_to_set_when_files_lie_outside_of_them(tmp_path)
     assert "admissions: no month has landed" not in said
 
 
+def test_doctor_takes_a_restored_home_without_its_landing_zone_as_it_is(tmp_path):
+    landing = tmp_path / "landing" / "admissions"
+    landing.mkdir(parents=True)
+    for month in ("2022-01", "2022-02", "2022-03", "2022-04"):
+        (landing / f"{month}.csv").write_text(
+            f"encounter_id,patient_id,admitted_at,discharged_at\nE{month},P1,{month}-03 14:20,{month}-09 11:05\n"
+        )
+    assert command(tmp_path, "run", "--select", "bronze/admissions").returncode == 0
+    for month in ("2022-01", "2022-02", "2022-03"):
+        (landing / f"{month}.csv").unlink()
+    said = command(tmp_path, "doctor")
+    assert "no files of 3 stored months (2022-01..2022-03)" in said.stdout
+    assert "put the landing zone back" in said.stdout
+    assert said.returncode == 0, said.stdout
+    (tmp_path / "warehouse.duckdb").unlink()
+    said = command(tmp_path, "doctor")
+    assert "3 months are missing (2022-01..2022-03)" in said.stdout
+    assert said.returncode == 1
+
+
 def test_a_home_goes_into_an_archive_and_back(tmp_path):
     home, archive = tmp_path / "home", str(tmp_path / "home.tar")
     (home / "deployment").mkdir(parents=True)
