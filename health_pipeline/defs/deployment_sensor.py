@@ -1,30 +1,59 @@
-"""The sensor that deploys: reads the gates of the newest champion month and asks for what follows.
+"""The sensor that deploys: what is decided shall serve, and what is not deployed shall be explained.
 
-Belongs here: when a deployment, a skip report, a recovery or a copy of the history is due.
+Belongs here: when a deployment, a skip report, a recovery or a copy of the history is due. It looks at decisions, runs
+and history, not at events, so that whatever was killed is found and asked for again. Does not belong here: what a step
+does, and what the history says of a model (``deployment.standing``).
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from health_pipeline import deployment
+from health_pipeline import deployment, notify
 from health_pipeline.clock import Clock
 from health_pipeline.defs.deployment import DEPLOYMENT_TAG
 from health_pipeline.defs.monthly import asset_key
 from health_pipeline.defs.partitions import Partitions
-from health_pipeline.defs.requests import UNFINISHED
+from health_pipeline.defs.requests import MAX_ATTEMPTS, REQUEST_TAG, UNFINISHED, is_given_up, next_attempt
 from health_pipeline.deployment.history import Event
-from health_pipeline.deployment.recovery import open_transition
-from health_pipeline.months import MonthRange, parse_month
+from health_pipeline.deployment.recovery import Transition, open_transition
+from health_pipeline.deployment.standing import Standing, standing
+from health_pipeline.months import Month, MonthRange, month_key, parse_month
 from health_pipeline.promotion import CHAMPION, CHECKS, Outcome
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse import Slice, Warehouse
 
 GATES = tuple(check.name for check in CHECKS if check.blocking)
+RECOVERY_PAUSE_SECONDS, LONGEST_RECOVERY_PAUSE_SECONDS = 30.0, 600.0
+"""Wait after a recovery that failed, doubled up to the longest: traffic hangs on it, so it is never given up."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The decision of a month, as it is stored."""
+
+    month: Month
+    model_id: str | None
+    promotes: bool
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A run that should have succeeded by now."""
+
+    job: str
+    decision: Decision
+    storage_id: int
+
+    @property
+    def key(self) -> str:
+        """Identity of the request: a decision that is made again is another one."""
+        return f"{self.job}:{self.decision.month:%Y-%m}:{self.storage_id}"
 
 
 def build_sensor(
@@ -37,41 +66,61 @@ def build_sensor(
         jobs=jobs,
         minimum_interval_seconds=30,
         default_status=status,
-        description="Gates of the newest champion month passed: deploy; else report why not. Recovers what was killed.",
+        description="The champion in force, its gates passed, shall serve: deploy it, unless it has served or was "
+        "refused; report why the newest challenger is not deployed. Recovers what was killed and asks for it again.",
     )
     def champion_deployment(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        instance = context.instance
-        history = deployment.history_of(settings, clock)
-        cursor: dict[str, Any] = {"decided": None, "mirrored": 0, **json.loads(context.cursor or "{}")}
+        instance, now = context.instance, clock().timestamp()
+        cursor: dict[str, Any] = {"mirrored": 0, **json.loads(context.cursor or "{}")}
         if instance.get_run_records(dg.RunsFilter(tags={DEPLOYMENT_TAG: "true"}, statuses=UNFINISHED), limit=1):
             return dg.SensorResult(skip_reason="a deployment is under way", cursor=context.cursor)
-        events = history.events()
+        events = deployment.history_of(settings, clock).events()
         transition = open_transition(events)
         if transition is not None:
-            failures = sum(event.step == "recovery" and event.outcome == "fail" for event in events)
-            key = f"recover-{transition.event.row_hash}-{failures}"
-            request = dg.RunRequest(run_key=key, job_name="recover_deployment")
-            return dg.SensorResult(run_requests=[request], cursor=context.cursor)
-        requests = []
-        decided = _decided(instance, settings, partitions)
-        if isinstance(decided, str):
-            reason: str | None = decided
-        else:
-            reason = None
-            month, storage_id, deploy = decided
-            if cursor["decided"] != [month, storage_id]:
-                job = "deploy" if deploy else "report_skip"
-                requests.append(dg.RunRequest(run_key=f"{job}-{month}-{storage_id}", partition_key=month, job_name=job))
-                cursor["decided"] = [month, storage_id]
-        if not requests:  # a deployment copies its own rows, and has none yet
-            requests += _copies(events, cursor, partitions)
+            recovery = _recovery(instance, transition, now)
+            reason = None if recovery else "a recovery failed; the next one follows after a pause"
+            return dg.SensorResult(run_requests=recovery, skip_reason=reason, cursor=context.cursor)
+        wishes = list(_wishes(instance, settings, partitions, events))
+        found: list[dg.RunRequest] = []
+        for wish in (item for item in wishes if isinstance(item, Wish)):
+            attempt = next_attempt(wish.key, instance, now)
+            if attempt is not None:
+                found.append(_request(wish, attempt))
+            elif wish.job == "deploy" and is_given_up(wish.key, instance):
+                given_up = notify.templates.deployment_given_up(
+                    month=month_key(wish.decision.month), release=str(wish.decision.model_id), tries=MAX_ATTEMPTS
+                )
+                notify.send(given_up, settings, clock)
+        if not found:  # a deployment copies its own rows, and has none yet
+            found += _copies(events, cursor, partitions)
+        reasons = [item for item in wishes if isinstance(item, str)]
         return dg.SensorResult(
-            run_requests=requests,
-            skip_reason=None if requests else reason or "nothing new",
-            cursor=json.dumps(cursor),
+            run_requests=found,
+            skip_reason=None if found else "; ".join(reasons) or "nothing new",
+            cursor=json.dumps({"mirrored": cursor["mirrored"]}),
         )
 
     return champion_deployment
+
+
+def _request(wish: Wish, attempt: int) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=f"{wish.key}#{attempt}",
+        partition_key=month_key(wish.decision.month),
+        job_name=wish.job,
+        tags={REQUEST_TAG: wish.key},
+    )
+
+
+def _recovery(instance: dg.DagsterInstance, transition: Transition, now: float) -> list[dg.RunRequest]:
+    """Another try to end what was left half done, with growing pauses and without an end."""
+    key = f"recover:{transition.event.row_hash}"
+    records = instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: key}))
+    tries, ended_at = len(records), max((record.end_time or 0.0 for record in records), default=0.0)
+    pause = min(RECOVERY_PAUSE_SECONDS * 2.0 ** max(tries - 1, 0), LONGEST_RECOVERY_PAUSE_SECONDS) if tries else 0.0
+    if now < ended_at + pause:
+        return []
+    return [dg.RunRequest(run_key=f"{key}#{tries + 1}", job_name="recover_deployment", tags={REQUEST_TAG: key})]
 
 
 def _copies(events: Sequence[Event], cursor: dict[str, Any], partitions: Partitions) -> Iterator[dg.RunRequest]:
@@ -83,28 +132,60 @@ def _copies(events: Sequence[Event], cursor: dict[str, Any], partitions: Partiti
     cursor["mirrored"] = max((event.sequence for event in events), default=0)
 
 
-def _decided(instance: dg.DagsterInstance, settings: Settings, partitions: Partitions) -> tuple[str, int, bool] | str:
-    """Newest champion month, storage id of its materialisation, whether it is to be deployed; or what is missing."""
-    key = asset_key(CHAMPION)
-    months = sorted(set(instance.get_materialized_partitions(key)) & set(partitions.models.get_partition_keys()))
+def _wishes(
+    instance: dg.DagsterInstance, settings: Settings, partitions: Partitions, events: Sequence[Event]
+) -> Iterator[Wish | str]:
+    """What the decisions want: the newest one a deployment or a report, and the model in force to serve."""
+    decisions = _decisions(instance, settings, partitions)
+    if not decisions:
+        yield "no champion was decided yet"
+        return
+    newest, promoting = decisions[-1], next((item for item in reversed(decisions) if item.promotes), None)
+    for decision in dict.fromkeys((newest, promoting)):
+        if decision is None:
+            continue
+        month = month_key(decision.month)
+        storage_id = _storage_id(instance, month)
+        missing, failed = ([], []) if storage_id is None else _gates(instance, month, storage_id)
+        if storage_id is None:
+            yield f"{month}: the decision is not recorded yet"
+        elif missing:
+            yield f"{month}: gates not judged yet: {', '.join(missing[:5])}"
+        elif not decision.promotes or failed:
+            if decision is newest:
+                yield Wish("report_skip", decision, storage_id)
+        elif decision.model_id == newest.model_id:
+            yield _deployment(Wish("deploy", decision, storage_id), events)
+
+
+def _deployment(wish: Wish, events: Sequence[Event]) -> Wish | str:
+    """The deployment, if the model may still be deployed without a person asking."""
+    model_id = str(wish.decision.model_id)
+    stands, event = standing(events, wish.decision.month, model_id)
+    if stands is Standing.REFUSED and event is not None:
+        return f"{model_id} was refused by {event.step}; a person decides"
+    return wish if stands is Standing.OPEN else f"{model_id} is {stands}"
+
+
+def _decisions(instance: dg.DagsterInstance, settings: Settings, partitions: Partitions) -> list[Decision]:
+    """Decisions that Dagster knows of, oldest first."""
+    stored: Mapping[str, int] | set[str] = instance.get_materialized_partitions(asset_key(CHAMPION))
+    months = [parse_month(key) for key in sorted(set(stored) & set(partitions.models.get_partition_keys()))]
     if not months:
-        return "no champion was decided yet"
-    month = months[-1]
-    records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=key, asset_partitions=[month]), limit=1
-    ).records
-    if not records:
-        return f"{month}: the decision is not recorded yet"
-    storage_id = records[0].storage_id
-    missing, failed = _gates(instance, month, storage_id)
-    if missing:
-        return f"{month}: gates not judged yet: {', '.join(missing[:5])}"
+        return []
     warehouse = Warehouse.from_settings(settings)
-    span = MonthRange(parse_month(month), parse_month(month))
-    with warehouse.read(f"decision of {month}") as connection:
-        row = connection.execute(f"SELECT decision FROM {Slice(CHAMPION, span)}").fetchone()
-    promotes = row is not None and row[0] != Outcome.SKIP
-    return month, storage_id, promotes and not failed
+    with warehouse.read("decisions to deploy") as connection:
+        rows = connection.execute(
+            f"SELECT month, model_id, decision FROM {Slice(CHAMPION, MonthRange(months[0], months[-1]))} ORDER BY month"
+        ).fetchall()
+    return [Decision(month, model, decision != Outcome.SKIP) for month, model, decision in rows if month in months]
+
+
+def _storage_id(instance: dg.DagsterInstance, month: str) -> int | None:
+    """Newest materialisation of the month's decision."""
+    wanted = dg.AssetRecordsFilter(asset_key=asset_key(CHAMPION), asset_partitions=[month])
+    records = instance.fetch_materializations(wanted, limit=1).records
+    return records[0].storage_id if records else None
 
 
 def _gates(instance: dg.DagsterInstance, month: str, storage_id: int) -> tuple[list[str], list[str]]:

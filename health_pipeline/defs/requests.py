@@ -71,7 +71,7 @@ def under_way(instance: dg.DagsterInstance, now: float) -> list[UnderWay]:
             for bound in (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
         )
         if run.asset_selection and first and last and record.create_timestamp.timestamp() > now - LONGEST_RUN_SECONDS:
-            found.append(UnderWay(run.asset_selection, MonthRange(parse_month(first), parse_month(last))))
+            found.append(UnderWay(frozenset(run.asset_selection), MonthRange(parse_month(first), parse_month(last))))
     return found
 
 
@@ -102,7 +102,7 @@ def requests(
         keys = STAGES[item.stage].resolve(graph)
         if any(keys & run.keys and item.month in run.months for run in busy):
             continue
-        attempt = _next_attempt(item.key, instance, now)
+        attempt = next_attempt(item.key, instance, now)
         if attempt is None:
             continue
         tags = {REQUEST_TAG: item.key, TRIGGER_TAG: trigger}
@@ -118,7 +118,7 @@ def requests(
         )
 
 
-def _next_attempt(key: str, instance: dg.DagsterInstance, now: float) -> int | None:
+def next_attempt(key: str, instance: dg.DagsterInstance, now: float) -> int | None:
     """Number of the try that is due now; None while one runs, has succeeded, or the pause is not over."""
     records = instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: key}))
     if not records:
@@ -131,3 +131,9 @@ def _next_attempt(key: str, instance: dg.DagsterInstance, now: float) -> int | N
     if tries >= MAX_ATTEMPTS or now < ended_at + PAUSE_SECONDS * 2 ** (tries - 1):
         return None
     return tries + 1
+
+
+def is_given_up(key: str, instance: dg.DagsterInstance) -> bool:
+    """Whether every try of a request has failed and none is left."""
+    runs = instance.get_runs(dg.RunsFilter(tags={REQUEST_TAG: key}))
+    return len(runs) >= MAX_ATTEMPTS and all(run.status == dg.DagsterRunStatus.FAILURE for run in runs)

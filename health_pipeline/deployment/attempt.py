@@ -22,6 +22,7 @@ from health_pipeline.deployment.progress import Progress
 from health_pipeline.deployment.records import Features, varied_records
 from health_pipeline.deployment.recovery import open_transition, recover, take_back
 from health_pipeline.deployment.registry import CHALLENGER, CHAMPION, PREVIOUS
+from health_pipeline.deployment.standing import JUDGING
 from health_pipeline.deployment.steps import STEPS, TOUCHES_TRAFFIC, StepResult, evidence_of
 from health_pipeline.deployment.target import Package, Target
 from health_pipeline.deployment.tools import Tools
@@ -304,7 +305,13 @@ class Attempt:
         else:
             self._withdraw_challenger()
         tools.alert(
-            templates.deployment_failed(month=month, release=plan.model_id, step=result.step, reason=result.summary)
+            templates.deployment_failed(
+                month=month,
+                release=plan.model_id,
+                step=result.step,
+                reason=result.summary,
+                is_verdict=result.step in JUDGING,
+            )
         )
 
     def _take_back(self, reason: str) -> None:

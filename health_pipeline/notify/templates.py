@@ -150,14 +150,45 @@ def rolled_back(*, month: str, release: str, restored: str | None, reason: str, 
     )
 
 
-def deployment_failed(*, month: str, release: str, step: str, reason: str, links: Links = ()) -> Alert:
-    """A release never came to serve; the former one still does."""
+def deployment_failed(
+    *, month: str, release: str, step: str, reason: str, is_verdict: bool, links: Links = ()
+) -> Alert:
+    """A release never came to serve; the former one still does.
+
+    Args:
+        month: month of the model.
+        release: model that was to serve.
+        step: step that failed.
+        reason: what it said.
+        is_verdict: the release itself was judged; otherwise a tool or a server was not there.
+        links: title and address.
+    """
+    then = (
+        "It is not tried again by itself: look at what failed, then launch the job `deploy` for the month, or let it "
+        "be. The next champion is deployed as always."
+        if is_verdict
+        else "It is tried again by itself after a pause, three times in all, while its month is the newest decision."
+    )
     return Alert(
         event_id("deployment_failed", month, release, step, reason),
         "critical",
         f"Deployment failed at {step}{_of(month)}: {release}",
-        f"{reason}\nThe former release keeps serving.",
+        f"{reason}\nThe former release keeps serving. {then}",
         "deployment_failed",
+        month,
+        links,
+    )
+
+
+def deployment_given_up(*, month: str, release: str, tries: int, links: Links = ()) -> Alert:
+    """A deployment broke off again and again, without a verdict on the release."""
+    return Alert(
+        event_id("deployment_given_up", month, release),
+        "critical",
+        f"Deployment given up{_of(month)}: {release}",
+        f"{tries} runs broke off without a verdict on the release; the former one serves. It is not tried again by "
+        "itself: mend what the failed runs name, then launch the job `deploy` for the month.",
+        "deployment_given_up",
         month,
         links,
     )

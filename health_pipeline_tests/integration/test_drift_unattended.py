@@ -62,7 +62,7 @@ def drop(waiting, settings, month, *, drifted=False):
         if drifted and table == "clinical_events":
             with duckdb.connect() as connection:
                 connection.execute(
-                    f"COPY (SELECT * REPLACE (CASE WHEN code = '{UREA}' THEN numeric_value * 0.357 "
+                    f"COPY (SELECT * REPLACE (CASE WHEN code = '{UREA}' THEN round(numeric_value::DOUBLE * 0.357, 1)::VARCHAR "
                     f"ELSE numeric_value END AS numeric_value) FROM '{source}') TO '{draft}' (FORMAT parquet)"
                 )
         else:

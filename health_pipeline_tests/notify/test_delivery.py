@@ -204,11 +204,14 @@ def test_templates_tell_month_and_severity() -> None:
         templates.retrain_requested(month="2023-05-01", model_month="2023-06-01", reason="2 of 3 months alarmed"),
         templates.deployed(month="2023-05-01", release="xgboost-1", target="local"),
         templates.rolled_back(month="2023-05-01", release="xgboost-1", restored=None, reason="error rate"),
-        templates.deployment_failed(month="2023-05-01", release="x", step="api_tests", reason="latency"),
+        templates.deployment_failed(
+            month="2023-05-01", release="x", step="api_tests", reason="latency", is_verdict=True
+        ),
+        templates.deployment_given_up(month="2023-05-01", release="x", tries=3),
     ]
     assert [alert.severity for alert in found] == [
         "warning", "critical", "critical", "critical", "warning",
-        "info", "warning", "warning", "info", "critical", "critical",
+        "info", "warning", "warning", "info", "critical", "critical", "critical",
     ]  # fmt: skip
     assert all("2023-05" in alert.title for alert in found if alert.kind != "sensor_failed")
     assert len({alert.event_id for alert in found}) == len(found) - 1, "one evaluation is one event"
