@@ -170,8 +170,9 @@ def _floats(column: pa.Array) -> NDArray[np.float64]:
 def _codes(column: pa.Array, categories: Sequence[str]) -> NDArray[np.int32]:
     text = column if pa.types.is_string(column.type) else pc.cast(column, pa.string())
     codes = pc.index_in(text, value_set=pa.array(list(categories), pa.string()), skip_nulls=True)
-    codes = pc.fill_null(codes, UNSEEN)
-    codes = pc.if_else(pc.is_null(text), pa.scalar(NULL, pa.int32()), codes)
+    if codes.null_count:
+        codes = pc.fill_null(codes, UNSEEN)
+        codes = pc.if_else(pc.is_null(text), pa.scalar(NULL, pa.int32()), codes)
     return np.asarray(codes.to_numpy(zero_copy_only=False), dtype=np.int32)
 
 
@@ -198,8 +199,9 @@ def read_inputs(rows: pa.Table, features: Sequence[Feature]) -> Inputs:
                 inputs.warnings[f"unseen:{feature.name}"] = unseen
         else:
             values, invalid = _numbers(column, feature.kind)
-            values = np.where(np.isfinite(values), values, np.nan)
-            null = np.isnan(values)
+            null = ~np.isfinite(values)
+            if null.any():
+                values = np.where(null, np.nan, values)
         if invalid is not None and invalid.any():
             inputs.warnings[f"invalid:{feature.name}"] = invalid
             null = null & ~invalid
@@ -216,27 +218,27 @@ def width_of(encodings: Sequence[Encoding]) -> int:
 
 def encode(inputs: Inputs, features: Sequence[Feature], encodings: Sequence[Encoding], dtype: Any) -> NDArray[Any]:
     """Matrix of shape (rows, columns) in row-major order; NaN only where an encoding leaves nulls to the model."""
-    kinds = {feature.name: feature for feature in features}
+    categories = {feature.name: feature.categories for feature in features}
     matrix = np.zeros((inputs.rows, width_of(encodings)), dtype=dtype)
+    cells, row_starts = matrix.reshape(-1), np.arange(inputs.rows) * matrix.shape[1]
     start = 0
     for encoding in encodings:
-        block = matrix[:, start : start + len(encoding.columns)]
-        values = inputs.values[encoding.feature]
+        values, width = inputs.values[encoding.feature], len(encoding.columns)
         if encoding.kind == "categorical":
-            _encode_categories(values, kinds[encoding.feature].categories, encoding, block)
+            cells[_ones(values, categories[encoding.feature], encoding, row_starts + start)] = 1
         else:
-            _encode_numbers(values, encoding, block)
-        start += block.shape[1]
+            _encode_numbers(values, encoding, matrix[:, start : start + width])
+        start += width
     return matrix
 
 
 def _encode_numbers(values: Matrix, encoding: Encoding, block: NDArray[Any]) -> None:
-    null = np.isnan(values)
+    null = np.isnan(values) if encoding.impute is not None or encoding.missing_column else None
     if encoding.low is not None or encoding.high is not None:
         values = np.clip(values, encoding.low, encoding.high)
     if encoding.logarithm:
         values = np.log1p(np.maximum(values, 0))
-    if encoding.impute is not None:
+    if null is not None and encoding.impute is not None and null.any():
         values = np.where(null, encoding.impute, values)
     block[:, 0] = values
     for index, knot in enumerate(encoding.knots, start=1):
@@ -245,14 +247,15 @@ def _encode_numbers(values: Matrix, encoding: Encoding, block: NDArray[Any]) -> 
         block[:, -1] = null
 
 
-def _encode_categories(
-    codes: NDArray[np.int32], categories: Sequence[str], encoding: Encoding, block: NDArray[Any]
-) -> None:
+def _ones(
+    codes: NDArray[np.int32], categories: Sequence[str], encoding: Encoding, starts: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """Cells that are 1, given the first cell of each row."""
     kept = {category: index for index, category in enumerate(encoding.categories)}
     rare = len(kept) if encoding.rare_column else -1
-    missing = block.shape[1] - 1 if encoding.missing_column else rare
-    # Position in the block for each code; the last two entries serve the codes -2 (unseen) and -1 (null).
+    missing = len(encoding.columns) - 1 if encoding.missing_column else rare
+    # Position for each code; the last two entries serve the codes -2 (unseen) and -1 (null).
     positions = np.array([*(kept.get(category, rare) for category in categories), rare, missing], dtype=np.intp)
-    position = positions[codes]
-    row = np.flatnonzero(position >= 0)
-    block[row, position[row]] = 1
+    found = positions.take(codes, mode="wrap")
+    cells = starts + found
+    return cells if positions.min() >= 0 else cells[found >= 0]

@@ -36,7 +36,7 @@ def trees_to_onnx(boosters: Sequence[Any], columns: int) -> bytes:
     tree_number, base = 0, 0.0
     for booster in boosters:
         document = json.loads(booster.save_raw("json"))["learner"]
-        base += _base_margin(document) / len(boosters)
+        base += base_margin(document) / len(boosters)
         for tree in document["gradient_booster"]["model"]["trees"]:
             _append_tree(attributes, tree, tree_number, 1 / len(boosters))
             tree_number += 1
@@ -68,7 +68,7 @@ def trees_to_onnx(boosters: Sequence[Any], columns: int) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _base_margin(learner: dict[str, Any]) -> float:
+def base_margin(learner: dict[str, Any]) -> float:
     """Log-odds of ``base_score``, which XGBoost stores as a probability (since 3.1 in brackets)."""
     probability = float(str(learner["learner_model_param"]["base_score"]).strip("[]"))
     return float(np.log(probability / (1 - probability)))

@@ -66,14 +66,17 @@ def score_months(
         models = assignments.get(month, [])
         if not models:
             continue
-        with warehouse.read(f"features of {month:%Y-%m} for scoring") as connection:
-            rows = connection.execute(_features_sql(features, month)).to_arrow_table()
         for model in models:
             if model.digest not in bundles:
                 bundles[model.digest] = load_bundle(settings.home / Path(model.path), model.digest)
-            parts.append(predictions(bundles[model.digest], model.role, month, rows))
         used = {model.digest for model in models}
         bundles = {digest: bundle for digest, bundle in bundles.items() if digest in used}
+        scored: dict[str, list[pa.Table]] = {model.role: [] for model in models}
+        for batch in warehouse.stream(_features_sql(features, month), f"features of {month:%Y-%m} for scoring"):
+            rows = pa.Table.from_batches([batch])
+            for model in models:
+                scored[model.role].append(predictions(bundles[model.digest], model.role, month, rows))
+        parts += [table for tables in scored.values() for table in tables]
     return pa.concat_tables(parts) if parts else arrow_schema(PREDICTIONS).empty_table()
 
 

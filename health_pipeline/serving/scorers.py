@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from health_pipeline.modeling.boosters import Booster
 from health_pipeline.modeling.bundle import Bundle, Linear, Member, Trees, load_bundle
-from health_pipeline.serving.boosters import Booster
 from health_pipeline.serving.compiled import compile_encoding, compile_margin, compile_row
 from health_pipeline.serving.release import BUNDLE, Release
 from health_pipeline.serving.schema import Feature, Values
