@@ -7,14 +7,11 @@ last run" would miss a correction that a transfer tool delivers with the time of
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from health_pipeline.contracts import LANDING_TABLES
 from health_pipeline.months import Month
 from health_pipeline.settings import Settings
-from health_pipeline.sources import object_storage
 from health_pipeline.sources.landing_files import LandedFile, list_files
 
 
@@ -37,12 +34,7 @@ def table_arrivals(table: str, settings: Settings) -> dict[Month, Arrival]:
     Raises:
         LandingError: an object store cannot be reached.
     """
-    files = list_files(table, settings).files
-    if object_storage.is_remote(settings.landing_uri):
-        facts = _object_facts([file.path for of_month in files.values() for file in of_month])
-    else:
-        facts = dict(_file_facts(files))
-    return {month: _arrival(of_month, facts) for month, of_month in files.items()}
+    return {month: _arrival(files) for month, files in list_files(table, settings).files.items()}
 
 
 def arrivals(settings: Settings, settled_before: float) -> dict[Month, dict[str, str]]:
@@ -64,27 +56,7 @@ def arrivals(settings: Settings, settled_before: float) -> dict[Month, dict[str,
     return found
 
 
-def _arrival(files: tuple[LandedFile, ...], facts: Mapping[str, tuple[int, float]]) -> Arrival:
-    known = sorted((file.source_file, *facts[file.path]) for file in files)
+def _arrival(files: tuple[LandedFile, ...]) -> Arrival:
+    known = sorted((file.source_file, file.size, file.written_at) for file in files)
     digest = hashlib.sha256(repr(known).encode()).hexdigest()
-    return Arrival(digest[:16], max(written_at for _, _, written_at in known))
-
-
-def _file_facts(files: Mapping[Month, tuple[LandedFile, ...]]) -> Iterator[tuple[str, tuple[int, float]]]:
-    for of_month in files.values():
-        for file in of_month:
-            stat = Path(file.path).stat()
-            yield file.path, (stat.st_size, stat.st_mtime)
-
-
-def _object_facts(paths: list[str]) -> dict[str, tuple[int, float]]:
-    if not paths:
-        return {}
-    with object_storage.reader(remote=True) as connection:
-        rows = object_storage.with_retries(
-            lambda: connection.execute(
-                "SELECT filename, size, epoch(last_modified) FROM read_blob($1)", [paths]
-            ).fetchall(),
-            "look at landed files",
-        )
-    return {path: (int(size), float(written_at)) for path, size, written_at in rows}
+    return Arrival(digest[:16], max(file.written_at for file in files))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,12 +24,16 @@ class LandedFile:
 
     Attributes:
         path: local path or ``s3://`` address.
+        size: bytes.
+        written_at: POSIX seconds.
     """
 
     table: str
     month: Month
     kind: Kind
     path: str
+    size: int
+    written_at: float
 
     @property
     def source_file(self) -> str:
@@ -57,24 +62,33 @@ def list_files(table: str, settings: Settings) -> Listing:
     """
     root = settings.landing_uri.rstrip("/")
     if object_storage.is_remote(root):
-        paths = object_storage.list_objects(f"{root}/{table}/*")
+        found = object_storage.list_objects(f"{root}/{table}/*")
     else:
-        folder = Path(root) / table
-        paths = [str(path) for path in folder.iterdir() if not path.is_dir()] if folder.is_dir() else []
+        found = list(_local_files(Path(root) / table))
     files: dict[Month, tuple[LandedFile, ...]] = {}
     strangers = []
-    for path in sorted(paths):
+    for path, size, written_at in sorted(found):
         name = path.rpartition("/")[2]
         if name.startswith((".", "_")):
             continue
-        found = _FILE_NAME.match(name)
+        parts = _FILE_NAME.match(name)
         try:
-            month = parse_month(found[1]) if found else None
+            month = parse_month(parts[1]) if parts else None
         except ValueError:
             month = None
-        if found is None or month is None:
+        if parts is None or month is None:
             strangers.append(name)
             continue
-        kind: Kind = found[2]  # type: ignore[assignment]  # the pattern allows nothing else
-        files[month] = (*files.get(month, ()), LandedFile(table, month, kind, path))
+        kind: Kind = parts[2]  # type: ignore[assignment]  # the pattern allows nothing else
+        files[month] = (*files.get(month, ()), LandedFile(table, month, kind, path, size, written_at))
     return Listing(files, tuple(strangers))
+
+
+def _local_files(folder: Path) -> Iterator[object_storage.StoredObject]:
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # withdrawn since the folder was read
+            if not path.is_dir():
+                stat = path.stat() if path.exists() else path.lstat()  # a link to nowhere is told when it is read
+                yield object_storage.StoredObject(str(path), stat.st_size, stat.st_mtime)

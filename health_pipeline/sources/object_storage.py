@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import duckdb
 import structlog
@@ -88,18 +88,25 @@ def with_retries(action: Callable[[], T], purpose: str, *, sleep: Sleep = time.s
     return action()
 
 
-def list_objects(pattern: str, *, sleep: Sleep = time.sleep) -> list[str]:
-    """Addresses of the objects that match a pattern with ``*``.
+class StoredObject(NamedTuple):
+    """An object, unopened; ``written_at`` in POSIX seconds."""
+
+    path: str
+    size: int
+    written_at: float
+
+
+def list_objects(pattern: str, *, sleep: Sleep = time.sleep) -> list[StoredObject]:
+    """Objects that match a pattern with ``*``; the listing itself says size and time, no object is asked for them.
 
     Raises:
         LandingError: the store cannot be reached or refuses.
     """
+    listing = "SELECT filename, size, epoch(last_modified) FROM read_blob($1)"
     try:
         with reader(remote=True) as connection:
-            found = with_retries(
-                lambda: connection.execute("SELECT file FROM glob($1)", [pattern]).fetchall(), "list", sleep=sleep
-            )
-        return [path for (path,) in found]
+            found = with_retries(lambda: connection.execute(listing, [pattern]).fetchall(), "list", sleep=sleep)
+        return [StoredObject(path, size, written_at) for path, size, written_at in found]
     except duckdb.Error as error:
         raise LandingError(
             "the landing zone cannot be reached" if is_connection_fault(error) else "the landing zone cannot be listed",

@@ -10,7 +10,7 @@ import duckdb
 import httpx
 import pytest
 
-from health_pipeline.contracts import BRONZE, SILVER, silver_query
+from health_pipeline.contracts import BRONZE, LANDING_TABLES, SILVER, silver_query
 from health_pipeline.errors import LandingError
 from health_pipeline.months import MonthRange
 from health_pipeline.settings import Settings
@@ -195,6 +195,11 @@ class TestWithServer:
         server.shutdown()
         thread.join()
         server.server_close()
+
+    def test_looking_for_new_files_asks_once_a_table_and_for_no_object(self, filled, settings, flaky):
+        assert list(arrivals(settings, settled_before=4e9)) == list(MONTHS)
+        assert len(flaky.seen) == len(LANDING_TABLES)
+        assert not [path for path in flaky.seen if path.endswith((".csv", ".gz", ".parquet"))]
 
     def test_connection_faults_are_survived(self, filled, settings, local, flaky):
         expected = self.stored(local)
