@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import MAX_RETRIES_TAG
 from pydantic import Field
 
 from health_pipeline import deployment, features
@@ -25,7 +26,9 @@ from health_pipeline.warehouse import Slice, Table, Warehouse
 
 DEPLOYMENT_TAG = "health_pipeline/deployment"
 ACTOR_TAG = "health_pipeline/actor"
-ONE_AT_A_TIME = {DEPLOYMENT_TAG: "true"}
+ONE_AT_A_TIME = {DEPLOYMENT_TAG: "true", MAX_RETRIES_TAG: "0"}
+"""Dagster itself does not start a dead one again: it would go on in the middle, after traffic was taken back. The
+sensor recovers first, and then asks for the whole way."""
 
 
 class DeploymentOptions(dg.ConfigurableResource[Any]):

@@ -19,7 +19,7 @@ from health_pipeline.clock import Clock
 from health_pipeline.defs.deployment import DEPLOYMENT_TAG
 from health_pipeline.defs.monthly import asset_key
 from health_pipeline.defs.partitions import Partitions
-from health_pipeline.defs.requests import MAX_ATTEMPTS, REQUEST_TAG, UNFINISHED, is_given_up, next_attempt
+from health_pipeline.defs.requests import REQUEST_TAG, UNFINISHED, is_given_up, next_attempt
 from health_pipeline.deployment.history import Event
 from health_pipeline.deployment.recovery import Transition, open_transition
 from health_pipeline.deployment.standing import Standing, standing
@@ -29,6 +29,8 @@ from health_pipeline.settings import Settings
 from health_pipeline.warehouse import Slice, Warehouse
 
 GATES = tuple(check.name for check in CHECKS if check.blocking)
+PAUSES = (60.0, 600.0)
+"""Seconds before the second and the third try of a deployment that broke off; there is no fourth."""
 RECOVERY_PAUSE_SECONDS, LONGEST_RECOVERY_PAUSE_SECONDS = 30.0, 600.0
 """Wait after a recovery that failed, doubled up to the longest: traffic hangs on it, so it is never given up."""
 
@@ -83,12 +85,12 @@ def build_sensor(
         wishes = list(_wishes(instance, settings, partitions, events))
         found: list[dg.RunRequest] = []
         for wish in (item for item in wishes if isinstance(item, Wish)):
-            attempt = next_attempt(wish.key, instance, now)
+            attempt = next_attempt(wish.key, instance, now, PAUSES)
             if attempt is not None:
                 found.append(_request(wish, attempt))
-            elif wish.job == "deploy" and is_given_up(wish.key, instance):
+            elif wish.job == "deploy" and is_given_up(wish.key, instance, PAUSES):
                 given_up = notify.templates.deployment_given_up(
-                    month=month_key(wish.decision.month), release=str(wish.decision.model_id), tries=MAX_ATTEMPTS
+                    month=month_key(wish.decision.month), release=str(wish.decision.model_id), tries=len(PAUSES) + 1
                 )
                 notify.send(given_up, settings, clock)
         if not found:  # a deployment copies its own rows, and has none yet

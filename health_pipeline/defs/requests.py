@@ -22,9 +22,8 @@ REQUEST_TAG = "health_pipeline/request"
 IMPROVEMENT_TAG = "health_pipeline/improvement"
 TRIGGER_TAG = "health_pipeline/trigger"
 REASON_TAG = "health_pipeline/reason"
-MAX_ATTEMPTS = 3
-PAUSE_SECONDS = 600.0
-"""Wait before the second attempt; doubled for the third."""
+PAUSES = (600.0, 1200.0)
+"""Seconds before the second and the third try of a request; there is no fourth."""
 LONGEST_RUN_SECONDS = 86_400.0
 """A run of the command line that was killed stays STARTED for ever; older ones are not waited for."""
 UNFINISHED = [
@@ -118,7 +117,7 @@ def requests(
         )
 
 
-def next_attempt(key: str, instance: dg.DagsterInstance, now: float) -> int | None:
+def next_attempt(key: str, instance: dg.DagsterInstance, now: float, pauses: Sequence[float] = PAUSES) -> int | None:
     """Number of the try that is due now; None while one runs, has succeeded, or the pause is not over."""
     records = instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: key}))
     if not records:
@@ -128,12 +127,12 @@ def next_attempt(key: str, instance: dg.DagsterInstance, now: float) -> int | No
     # A run that Dagster itself starts again carries the same tag and counts as a try of its own.
     tries = len(records)
     ended_at = max(record.end_time or 0.0 for record in records)
-    if tries >= MAX_ATTEMPTS or now < ended_at + PAUSE_SECONDS * 2 ** (tries - 1):
+    if tries > len(pauses) or now < ended_at + pauses[tries - 1]:
         return None
     return tries + 1
 
 
-def is_given_up(key: str, instance: dg.DagsterInstance) -> bool:
+def is_given_up(key: str, instance: dg.DagsterInstance, pauses: Sequence[float] = PAUSES) -> bool:
     """Whether every try of a request has failed and none is left."""
     runs = instance.get_runs(dg.RunsFilter(tags={REQUEST_TAG: key}))
-    return len(runs) >= MAX_ATTEMPTS and all(run.status == dg.DagsterRunStatus.FAILURE for run in runs)
+    return len(runs) > len(pauses) and all(run.status == dg.DagsterRunStatus.FAILURE for run in runs)

@@ -12,9 +12,9 @@ from dagster._core.events import DagsterEvent, DagsterEventType
 from health_pipeline.clock import frozen_clock
 from health_pipeline.defs.build import build_definitions
 from health_pipeline.defs.deployment import build_jobs
-from health_pipeline.defs.deployment_sensor import GATES, build_sensor
+from health_pipeline.defs.deployment_sensor import GATES, PAUSES, build_sensor
 from health_pipeline.defs.partitions import Partitions
-from health_pipeline.defs.requests import PAUSE_SECONDS, REQUEST_TAG
+from health_pipeline.defs.requests import REQUEST_TAG
 from health_pipeline.deployment import history_of
 from health_pipeline.modeling.rows import arrow_rows
 from health_pipeline.months import MonthRange, parse_month
@@ -139,8 +139,8 @@ def test_a_champion_whose_turn_was_missed_is_deployed_beside_the_report_of_the_s
 @pytest.mark.parametrize(
     ("status", "seconds", "again"),
     [
-        (FAILURE, PAUSE_SECONDS + 1, True),
-        (FAILURE, PAUSE_SECONDS - 1, False),
+        (FAILURE, PAUSES[0] + 1, True),
+        (FAILURE, PAUSES[0] - 1, False),
         (SUCCESS, 4e9, False),
         (CANCELED, 4e9, False),
     ],

@@ -9,7 +9,7 @@ import pytest
 from health_pipeline.clock import frozen_clock
 from health_pipeline.defs.drift_sensor import build_drift_sensor
 from health_pipeline.defs.partitions import Partitions
-from health_pipeline.defs.requests import IMPROVEMENT_TAG, PAUSE_SECONDS, REASON_TAG, REQUEST_TAG, TRIGGER_TAG
+from health_pipeline.defs.requests import IMPROVEMENT_TAG, PAUSES, REASON_TAG, REQUEST_TAG, TRIGGER_TAG
 from health_pipeline.monitoring import DRIFT
 from health_pipeline.monitoring.rows import to_table
 from health_pipeline.months import MonthRange, parse_month, shift
@@ -158,8 +158,8 @@ def test_a_retrain_under_way_or_done_is_not_asked_for_and_a_failed_one_is_after_
     assert not tick(settings, instance, first.cursor).run_requests
     instance.delete_run(instance.get_runs()[0].run_id)
     asked_run(instance, target, dg.DagsterRunStatus.FAILURE, key)
-    assert not tick(settings, instance, first.cursor, at(PAUSE_SECONDS - 1)).run_requests
-    (again,) = tick(settings, instance, first.cursor, at(PAUSE_SECONDS + 1)).run_requests
+    assert not tick(settings, instance, first.cursor, at(PAUSES[0] - 1)).run_requests
+    (again,) = tick(settings, instance, first.cursor, at(PAUSES[0] + 1)).run_requests
     assert again.run_key == f"{key}#2"
     assert len(alerts(settings)) == 1, "told once"
 
