@@ -30,6 +30,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _detach(log: Path) -> None:
+    """A session of its own, and output into the log: whoever started it may close their terminal."""
+    os.setsid()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with Path(os.devnull).open("rb") as nothing, log.open("ab") as output:
+        for number, file in enumerate((nothing, output, output)):
+            os.dup2(file.fileno(), number)
+
+
 def main(
     arguments: Sequence[str] | None = None,
     command: Sequence[str] | None = None,
@@ -64,7 +73,7 @@ def main(
             if options.daemon and os.fork() != 0:
                 os._exit(0)  # the address is bound; the caller waits for readiness
             if options.daemon:
-                os.setsid()
+                _detach(places.output)
             supervise([*(command or python_command()), "--environment", options.environment], places, sock)
     except PipelineError as error:
         print(error, file=sys.stderr)  # noqa: T201  (before and after logging)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from health_pipeline.deployment import LocalTarget
+from health_pipeline.deployment import Endpoint, LocalTarget
 from health_pipeline.deployment.client import ApiClient
 from health_pipeline.deployment.target import Package
 from health_pipeline.errors import DeploymentError
@@ -53,6 +53,33 @@ def target(tmp_path):
 def package(target: LocalTarget, bundle) -> Package:
     release = pack(bundle, target._settings.home)
     return Package(release, str(target._places.releases / release.release_id), release.digest)
+
+
+def test_in_the_background_it_lets_go_of_the_terminal(target):
+    """A pipe that stays open would keep the caller waiting, and an ssh session from ending."""
+    settings = target._settings
+    given = {"HEALTH_PIPELINE_HOME": str(settings.home), "HEALTH_PIPELINE_SERVING__PORT": str(settings.serving.port)}
+    done = subprocess.run(
+        [sys.executable, "-m", "health_pipeline.serving", "--daemon"],
+        env={**os.environ, **given},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    wait_until_alive(settings.serving.port)
+    assert target._places.output.exists()
+
+
+def wait_until_alive(port: int) -> None:
+    """Until something listens and answers; without a release it is alive, not ready."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with ApiClient(Endpoint(f"http://127.0.0.1:{port}", None)) as client:
+            if client.ask("GET", "/health/live").is_ok:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(port)
 
 
 def test_no_heavy_library_is_imported():
