@@ -239,7 +239,11 @@ class DeploymentSettings(Section):
     min_requests: PositiveCount = Field(50, description="fewer requests than this are no data, and no data fails")
     min_success_rate: Rate = Field(0.995, description="smallest share of answered requests")
     max_p99_seconds: float = Field(0.5, gt=0, description="largest 99th percentile of the response time")
-    max_shift: float = Field(0.25, gt=0, description="largest population stability index of new against former scores")
+    max_shift: float = Field(
+        0.25,
+        gt=0,
+        description="largest population stability index of new against former scores, beyond that of the months judged",
+    )
     start_timeout_seconds: float = Field(60.0, gt=0, description="longest time from start to ready")
     rollout_timeout_seconds: float = Field(240.0, gt=0, description="longest rolling update on Kubernetes")
     registry: str | None = Field(None, description="image repository, such as registry.example/team/readmission-api")

@@ -15,7 +15,7 @@ from health_pipeline.clock import Clock
 from health_pipeline.defs.monthly import Input, asset_key, monthly_asset
 from health_pipeline.defs.partitions import Partitions
 from health_pipeline.deployment import HISTORY, STEPS
-from health_pipeline.deployment.monthly import SAMPLE_MONTHS, step_rows
+from health_pipeline.deployment.monthly import step_rows
 from health_pipeline.deployment.skips import skip_rows
 from health_pipeline.deployment.tables import SKIP_REPORT, STEP_TABLES
 from health_pipeline.modeling import model_table
@@ -73,7 +73,7 @@ def build(settings: Settings, partitions: Partitions, clock: Clock) -> list[dg.A
     first_inputs = {
         "champion": Input(CHAMPION),
         **families,
-        "features": Input(features.FEATURE_TABLE, before=SAMPLE_MONTHS, after=-1),
+        "features": Input(features.FEATURE_TABLE, before=settings.windows.holdout_months + 1, after=-1),
     }
 
     def step_asset(index: int, step: str) -> dg.AssetsDefinition:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from health_pipeline.errors import DeploymentError
-from health_pipeline.months import Month
+from health_pipeline.months import Month, MonthRange
 from health_pipeline.promotion.criteria import Outcome
 from health_pipeline.promotion.decision import Decision, decide
 from health_pipeline.promotion.evidence import Force, Record
@@ -66,6 +66,7 @@ class Plan:
         trained_at: ISO time, when known.
         metrics: holdout metrics with intervals.
         gain: difference to the former champion on the primary metric, when there was one.
+        judged: months on which the gates compared the two.
     """
 
     month: Month
@@ -78,6 +79,7 @@ class Plan:
     trained_at: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     gain: float | None = None
+    judged: MonthRange | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def admit(
         trained_at=None if row.get("trained_at") is None else f"{row['trained_at']:%Y-%m-%dT%H:%M:%S}",
         metrics=json.loads(row["metrics"] or "{}"),
         gain=_gain(champion),
+        judged=_judged(champion),
     )
 
 
@@ -149,3 +152,8 @@ def _gain(champion: Row) -> float | None:
             value: float | None = criterion["value"]
             return value
     return None
+
+
+def _judged(champion: Row) -> MonthRange | None:
+    first, last = champion.get("holdout_first"), champion.get("holdout_last")
+    return MonthRange(first, last) if first and last else None

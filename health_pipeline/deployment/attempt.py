@@ -17,9 +17,9 @@ from health_pipeline.deployment.admission import Options, Plan
 from health_pipeline.deployment.examination import examine_api, verify
 from health_pipeline.deployment.findings import Finding, overall
 from health_pipeline.deployment.history import Event
-from health_pipeline.deployment.observation import observe
+from health_pipeline.deployment.observation import Comparison, observe
 from health_pipeline.deployment.progress import Progress
-from health_pipeline.deployment.records import Features, varied_records
+from health_pipeline.deployment.records import NO_SAMPLES, Features, Samples, varied_records
 from health_pipeline.deployment.recovery import open_transition, recover, take_back
 from health_pipeline.deployment.registry import CHALLENGER, CHAMPION, PREVIOUS
 from health_pipeline.deployment.standing import JUDGING
@@ -47,11 +47,11 @@ class Attempt:
         options: of the run.
         tools: what to work with.
         attempt_id: the same for all steps; a step of a later process finds the earlier ones by it.
-        samples: feature rows of the month, without identifiers.
+        samples: feature rows to try the API with.
     """
 
     def __init__(
-        self, plan: Plan, options: Options, tools: Tools, attempt_id: str, samples: Sequence[Features] = ()
+        self, plan: Plan, options: Options, tools: Tools, attempt_id: str, samples: Samples = NO_SAMPLES
     ) -> None:
         self._plan, self._options, self._tools, self._id, self._samples = plan, options, tools, attempt_id, samples
         self._progress = Progress(tools.history)
@@ -132,9 +132,8 @@ class Attempt:
         if self._progress.passed_before("api_tests", package):
             return self._result("api_tests", "no-op", "this digest has passed before", package)
         scorer = self._scorer(package.release.release_id)
-        records = varied_records(scorer.features, self._samples, RECORDS)
         with self._tools.target.trial(package) as endpoint:
-            findings = examine_api(endpoint, package, scorer, records, self._tools.limits)
+            findings = examine_api(endpoint, package, scorer, self._records(scorer), self._tools.limits)
         return self._judged("api_tests", findings, package)
 
     def _published_image(self) -> StepResult:
@@ -150,18 +149,16 @@ class Attempt:
         serving = tools.target.serving()
         if serving is not None and serving.digest == release.digest and set(serving.weights) == {release.release_id}:
             return self._result("rollout", "no-op", "this digest serves already", package)
-        scorers = (self._scorer(release.release_id), self._former_scorer(serving.release if serving else None))
+        comparison = self._comparison(release, serving.release if serving else None)
         findings: list[Finding] = []
         for stage in tools.stages:
-            findings += self._stage(stage, package, scorers)
+            findings += self._stage(stage, package, comparison)
             if overall(findings) != "pass":
                 return self._judged("rollout", findings, package)
         weights = tools.limits.canary_weights if serving is not None else ()
         for weight in weights:
             tools.target.shift(package, weight)
-            findings += self._observed(
-                tools.target, package, scorers, tools.limits.canary_seconds, f"canary_{weight:g}"
-            )
+            findings += self._observed(package, comparison, tools.limits.canary_seconds, f"canary_{weight:g}")
             if overall(findings) != "pass":
                 return self._judged("rollout", findings, package)
         tools.target.shift(package, 1.0)
@@ -179,11 +176,8 @@ class Attempt:
         ):
             return self._result("health", "no-op", "this digest has passed before, and is champion", package)
         transition = open_transition(self._tools.history.events())
-        scorers = (
-            self._scorer(package.release.release_id),
-            self._former_scorer(transition.release if transition else None),
-        )
-        findings = self._observed(self._tools.target, package, scorers, limits.health_seconds, "health")
+        comparison = self._comparison(package.release, transition.release if transition else None)
+        findings = self._observed(package, comparison, limits.health_seconds, "health")
         return self._judged("health", findings, package)
 
     def _promotion(self) -> StepResult:
@@ -211,7 +205,7 @@ class Attempt:
 
     # What they share ---------------------------------------------------------------------------------------------
 
-    def _stage(self, stage: Target, package: Package, scorers: tuple[Scorer, Scorer | None]) -> list[Finding]:
+    def _stage(self, stage: Target, package: Package, comparison: Comparison) -> list[Finding]:
         """Pass a stage before production; a release that fails there leaves the stage as it was."""
         limits = self._tools.limits
         before = stage.serving()
@@ -220,7 +214,8 @@ class Attempt:
             stage.shift(staged, 1.0)
             findings = verify(stage, staged)
             if overall(findings) == "pass":
-                findings += observe(stage, staged, self._records(scorers[0]), scorers, limits, limits.canary_seconds)
+                records = self._records(comparison.new)
+                findings += observe(stage, staged, records, comparison, limits, limits.canary_seconds)
         except DeploymentError as error:
             findings = [Finding("shift", "fail", str(error))]
         if overall(findings) == "pass":
@@ -229,15 +224,20 @@ class Attempt:
             stage.restore(before.release if before is not None else None)
         return [dataclasses.replace(found, name=f"{stage.environment}_{found.name}") for found in findings]
 
-    def _observed(
-        self, target: Target, package: Package, scorers: tuple[Scorer, Scorer | None], seconds: float, prefix: str
-    ) -> list[Finding]:
-        records = self._records(scorers[0])
-        findings = observe(target, package, records, scorers, self._tools.limits, seconds)
+    def _observed(self, package: Package, comparison: Comparison, seconds: float, prefix: str) -> list[Finding]:
+        tools = self._tools
+        findings = observe(tools.target, package, self._records(comparison.new), comparison, tools.limits, seconds)
         return [dataclasses.replace(found, name=f"{prefix}_{found.name}") for found in findings]
 
+    def _comparison(self, release: Release, former: str | None) -> Comparison:
+        """New and former model; made-up records stand in where there are too few real ones."""
+        new, samples = self._scorer(release.release_id), self._samples
+        is_enough = len(samples.recent) >= self._tools.limits.min_requests
+        recent = samples.recent if is_enough else self._records(new)
+        return Comparison(new, self._former_scorer(former), recent, samples.judged if is_enough else ())
+
     def _records(self, scorer: Scorer) -> Sequence[Features]:
-        return varied_records(scorer.features, self._samples, RECORDS)
+        return varied_records(scorer.features, self._samples.recent, RECORDS)
 
     def _pack(self) -> Release:
         plan = self._plan

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from health_pipeline.deployment.admission import Options, Plan, Refusal, admit
 from health_pipeline.deployment.attempt import Attempt
+from health_pipeline.deployment.records import Samples
 from health_pipeline.deployment.tools import Tools
 from health_pipeline.features import FEATURE_TABLE
 from health_pipeline.modeling import model_table
@@ -18,8 +19,8 @@ from health_pipeline.warehouse import Slice, Warehouse
 if TYPE_CHECKING:
     from health_pipeline.settings import Settings
 
-SAMPLES = 300
-SAMPLE_MONTHS = 3
+SAMPLES = 1000
+"""Rows of one kind."""
 IDENTIFIERS = frozenset({"month", "encounter_id", "patient_key", "discharged_at"})
 
 
@@ -57,7 +58,7 @@ def step_rows(
                 summary=plan.reason.splitlines()[0],
             )
         return [*rows, _row(month, attempt, "skipped", summary=f"not deployed: {plan.reason}")]
-    result = Attempt(plan, options, tools, attempt, feature_samples(warehouse, month)).run(step)
+    result = Attempt(plan, options, tools, attempt, feature_samples(warehouse, plan)).run(step)
     findings = [
         {"name": item.name, "outcome": item.outcome, "summary": item.summary, "numbers": dict(item.numbers)}
         for item in result.findings
@@ -100,11 +101,17 @@ def plan_of(warehouse: Warehouse, month: Month, settings: Settings, options: Opt
     return admit(champions[0] if champions else None, candidates, options, settings.home, month)
 
 
-def feature_samples(warehouse: Warehouse, month: Month) -> list[dict[str, Any]]:
-    """Feature rows of the last months whose discharges were known when ``month`` began, without identifiers."""
-    months = MonthRange(shift(month, -SAMPLE_MONTHS), shift(month, -1))
+def feature_samples(warehouse: Warehouse, plan: Plan) -> Samples:
+    """Stays of the month before the plan's, the last whose discharges were known, and of the months judged by."""
+    before = shift(plan.month, -1)
+    recent = _sampled(warehouse, MonthRange(before, before))
+    return Samples(recent, _sampled(warehouse, plan.judged) if plan.judged else ())
+
+
+def _sampled(warehouse: Warehouse, months: MonthRange) -> list[dict[str, Any]]:
+    """Feature rows without identifiers, the same ones each time."""
     warehouse.ensure(FEATURE_TABLE)
-    with warehouse.read(f"samples for {month:%Y-%m}") as connection:
+    with warehouse.read(f"samples of {months}") as connection:
         rows = connection.execute(
             f"SELECT * FROM {Slice(FEATURE_TABLE, months)} ORDER BY hash(encounter_id) LIMIT {SAMPLES}"
         ).to_arrow_table()

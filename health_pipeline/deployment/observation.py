@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from health_pipeline.deployment.client import ApiClient
@@ -20,11 +21,28 @@ if TYPE_CHECKING:
 SHIFT_BINS = 10
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What the predictions of a new and a former model are compared on.
+
+    Attributes:
+        new: the watched model.
+        former: the one it replaces; without it nothing is compared.
+        recent: records such as traffic brings now.
+        judged: records of the months on which the gates compared the two; what they saw there they have accepted.
+    """
+
+    new: Scorer
+    former: Scorer | None
+    recent: Sequence[Features] = ()
+    judged: Sequence[Features] = ()
+
+
 def observe(
     target: Target,
     package: Package,
     records: Sequence[Features],
-    scorers: tuple[Scorer, Scorer | None],
+    comparison: Comparison,
     limits: DeploymentSettings,
     seconds: float,
 ) -> list[Finding]:
@@ -34,7 +52,7 @@ def observe(
         target: environment.
         package: what is watched.
         records: inputs of our own requests.
-        scorers: the watched model and the former one, for the shift of the predictions.
+        comparison: for the shift of the predictions.
         limits: success rate, p99, shift, fewest requests.
         seconds: how long.
     """
@@ -73,7 +91,7 @@ def observe(
         ),
         judge("p99", p99 <= limits.max_p99_seconds, f"p99 {p99 * 1000:.1f} ms", p99_seconds=p99),
         _traffic_errors(before, _counted(target, package), limits),
-        shift_of(scorers, records, limits),
+        shift_of(comparison, limits),
     ]
     return [finding for finding in findings if finding is not None]
 
@@ -107,19 +125,38 @@ def _traffic_errors(
     )
 
 
-def shift_of(
-    scorers: tuple[Scorer, Scorer | None], records: Sequence[Features], limits: DeploymentSettings
-) -> Finding | None:
-    """Population stability index of new against former predictions on the same records."""
+def shift_of(comparison: Comparison, limits: DeploymentSettings) -> Finding | None:
+    """Population stability index of new against former predictions, held against that on the judged months.
+
+    A better model predicts differently, and the gates have judged how. What they have not seen is a difference that
+    appears only on the patients of today.
+    """
+    new, former = comparison.new, comparison.former
+    if former is None:
+        return None
+    if len(comparison.recent) < limits.min_requests:
+        return Finding("prediction_shift", "inconclusive", f"only {len(comparison.recent)} records to compare on")
+    index, expected = _shift(new, former, comparison.recent), 0.0
+    if len(comparison.judged) >= limits.min_requests:
+        expected = _shift(new, former, comparison.judged)
+    if not math.isfinite(index - expected):
+        return Finding("prediction_shift", "inconclusive", "the shift cannot be computed")
+    return judge(
+        "prediction_shift",
+        index <= expected + limits.max_shift,
+        f"population stability index {index:.3f} against the former model, {expected:.3f} where the gates judged",
+        psi=index,
+        psi_judged=expected,
+        records=len(comparison.recent),
+        records_judged=len(comparison.judged),
+    )
+
+
+def _shift(new: Scorer, former: Scorer, records: Sequence[Features]) -> float:
     import numpy as np
 
     from health_pipeline.monitoring.statistics import psi
 
-    new, former = scorers
-    if former is None:
-        return None
-    if len(records) < limits.min_requests:
-        return Finding("prediction_shift", "inconclusive", f"only {len(records)} records to compare on")
     ours, theirs = (
         np.asarray(scorer.probabilities([values_in_order(scorer.features, record) for record in records]))
         for scorer in (new, former)
@@ -128,15 +165,4 @@ def shift_of(
     counts = [
         np.bincount(np.searchsorted(edges, part), minlength=len(edges) + 1).astype(float) for part in (ours, theirs)
     ]
-    index = psi(counts[0], counts[1])
-    if not math.isfinite(index):
-        return Finding("prediction_shift", "inconclusive", "the shift cannot be computed")
-    return judge(
-        "prediction_shift",
-        index <= limits.max_shift,
-        f"population stability index {index:.3f} against the former model",
-        psi=index,
-        mean_new=float(ours.mean()),
-        mean_former=float(theirs.mean()),
-        records=len(records),
-    )
+    return psi(counts[0], counts[1])

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from health_pipeline.serving.schema import Feature
 
 Features = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Feature rows of real stays, without identifiers.
+
+    Attributes:
+        recent: of the last month whose discharges were known: what traffic brings now.
+        judged: of the months on which the gates compared the model with the one in production.
+    """
+
+    recent: Sequence[Features] = ()
+    judged: Sequence[Features] = ()
+
+
+NO_SAMPLES = Samples()
 
 UNSEEN = "(never seen in training)"
 

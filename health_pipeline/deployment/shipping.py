@@ -10,7 +10,7 @@ from health_pipeline.deployment.admission import Options, Plan
 from health_pipeline.deployment.attempt import Attempt
 from health_pipeline.deployment.history import History
 from health_pipeline.deployment.local import LocalTarget
-from health_pipeline.deployment.records import Features
+from health_pipeline.deployment.records import NO_SAMPLES, Samples
 from health_pipeline.deployment.registry import MLflowRegistry
 from health_pipeline.deployment.steps import STEPS, StepResult
 from health_pipeline.deployment.target import Target
@@ -56,7 +56,7 @@ def tools_of(settings: Settings, clock: Clock = system_clock, channels: Sequence
 
 
 def ship(
-    plan: Plan, options: Options, tools: Tools, attempt_id: str, samples: Sequence[Features] = ()
+    plan: Plan, options: Options, tools: Tools, attempt_id: str, samples: Samples = NO_SAMPLES
 ) -> list[StepResult]:
     """Run the steps in order, up to the first that does not pass."""
     attempt = Attempt(plan, options, tools, attempt_id, samples)

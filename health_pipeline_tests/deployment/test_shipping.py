@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import time
 
 import pytest
 
-from health_pipeline.deployment import STEPS, rollback
+from health_pipeline.deployment import STEPS, Options, rollback, ship
 from health_pipeline.deployment.client import ApiClient
+from health_pipeline.deployment.records import Samples
 from health_pipeline.errors import DeploymentError
 from health_pipeline_tests.serving.bundles import RECORD, linear_bundle
 
@@ -75,6 +78,47 @@ def test_a_model_with_very_different_predictions_is_not_let_through(yard, first)
     assert (results[-1].step, results[-1].outcome) == ("rollout", "fail")
     assert "prediction_shift" in results[-1].summary
     assert served_model(yard) == yard.holder("champion") == first.model_id
+
+
+def stays(emergencies: float) -> list[dict[str, object]]:
+    """Two hundred records, a share of them emergencies."""
+    return [
+        {
+            **RECORD,
+            "age": 30.0 + number % 60,
+            "prior_admissions": number % 4,
+            "is_emergency": number % 10 < 10 * emergencies,
+        }
+        for number in range(200)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recent", "judged", "outcome"),
+    [
+        (0.5, 0.5, "pass"),  # the gates saw how differently it predicts for emergencies, and accepted it
+        (1.0, 0.1, "fail"),  # they saw few of them
+        (0.5, None, "fail"),  # they saw nothing
+    ],
+)
+def test_predictions_may_shift_as_far_as_the_gates_saw_them_shift(yard, first, recent, judged, outcome):
+    (member,) = first.members
+    weights = list(member.predictor.coefficients)
+    weights[first_column(member, "is_emergency")] += 2.0
+    changed = dataclasses.replace(member, predictor=dataclasses.replace(member.predictor, coefficients=tuple(weights)))
+    other = dataclasses.replace(first, members=(changed,)).named("lr", "2023-06")
+    yard.ship(first)
+    samples = Samples(stays(recent), [] if judged is None else stays(judged))
+    results = ship(yard.plan(other, "2023-06"), Options(actor="test"), yard.tools, "b", samples)
+    found = {finding.name: finding for finding in results[4].findings}
+    assert found["canary_0.3_prediction_shift"].outcome == outcome, found
+    assert served_model(yard) == yard.holder("champion") == (other if outcome == "pass" else first).model_id
+
+
+def first_column(member, feature: str) -> int:
+    """Position of a feature among the encoded columns."""
+    before = itertools.takewhile(lambda encoding: encoding.feature != feature, member.encodings)
+    return sum(len(encoding.columns) for encoding in before)
 
 
 def test_too_few_requests_are_inconclusive_and_fail(yard, first):
