@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,8 @@ import msgspec
 import structlog
 
 from health_pipeline.privacy.pseudonym import HEX_DIGITS, pseudonym_parameters
-from health_pipeline.serving.schema import Values
+from health_pipeline.serving.input_counts import InputCounts
+from health_pipeline.serving.schema import Feature, Values
 
 MAX_QUEUED = 200_000
 ROTATE_BYTES = 128 * 1024 * 1024
@@ -36,6 +37,8 @@ class Prediction(NamedTuple):
     Attributes:
         role: ``primary`` (answered), ``shadow`` (scored beside), ``fallback`` (answered instead of a failed release),
             ``probe`` (a check of the deployment).
+        features: what the values are; where they are given, the values of answers are counted
+            (:mod:`~health_pipeline.serving.input_counts`).
     """
 
     time_ns: int
@@ -46,6 +49,7 @@ class Prediction(NamedTuple):
     model_id: str
     release: str
     role: str
+    features: Sequence[Feature] = ()
 
 
 class Hasher:
@@ -123,6 +127,7 @@ class PredictionLog:
         self.dropped_rows = 0
         self.is_failing = False
         folder.mkdir(parents=True, exist_ok=True)
+        self._inputs = InputCounts(folder)
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._thread.start()
 
@@ -144,7 +149,9 @@ class PredictionLog:
     def _run(self) -> None:
         while not self._stop.wait(self._flush_seconds):
             self._flush()
+            self._inputs.write_when_due()
         self._flush()
+        self._inputs.write()
 
     def _flush(self) -> None:
         try:
@@ -166,9 +173,12 @@ class PredictionLog:
         identifier, features = self._hasher.identifier, self._hasher.features
         while self._queue and rows < 1000:
             row = self._queue.popleft()
+            at = dt.datetime.fromtimestamp(row.time_ns / 1e9, dt.UTC)
+            if row.features and row.role != "probe":
+                self._inputs.add(row.features, row.values, (at.year, at.month))
             lines += self._encode(
                 _Line(
-                    dt.datetime.fromtimestamp(row.time_ns / 1e9, dt.UTC),
+                    at,
                     identifier(row.patient_id),
                     identifier(row.encounter_id),
                     features(row.values),
