@@ -40,15 +40,16 @@ def main() -> None:
     """Measure each size in a home of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--admissions", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--samples", type=int, help="tuning trials instead of those of the profile; 0: no tuning")
     chosen = parser.parse_args()
     for admissions in chosen.admissions:
         with scratch() as folder:
-            costs, disk = measure(folder / "home", admissions)
-        scale = {"admissions": admissions, "months": MONTHS}
+            costs, disk = measure(folder / "home", admissions, chosen.samples)
+        scale = {"admissions": admissions, "months": MONTHS, "samples": chosen.samples}
         save(f"sizing_{admissions}", scale, [asdict(cost) for cost in costs], disk_mb=disk)
 
 
-def measure(home: Path, admissions: int) -> tuple[list[Cost], dict[str, float]]:
+def measure(home: Path, admissions: int, samples: int | None = None) -> tuple[list[Cost], dict[str, float]]:
     """Stages in order, and what lies on the disk afterwards."""
     first = shift(LAST, 1 - MONTHS)
     environment = {
@@ -64,6 +65,8 @@ def measure(home: Path, admissions: int) -> tuple[list[Cost], dict[str, float]]:
         "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")])),
     }
     environment.pop("DAGSTER_HOME", None)
+    if samples is not None:
+        environment["HEALTH_PIPELINE_TRAINING__SAMPLES"] = str(samples)
     before, new = f"{shift(LAST, -1):%Y-%m}", f"{LAST:%Y-%m}"
     extracts = "group:bronze,group:silver,group:gold"
     costs = [
