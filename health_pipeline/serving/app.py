@@ -12,9 +12,10 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 import health_pipeline
+from health_pipeline.serving.answers import Answers
 from health_pipeline.serving.auth import BearerAuth
 from health_pipeline.serving.counters import Counters
-from health_pipeline.serving.engine import Answers, Engine
+from health_pipeline.serving.engine import Engine
 from health_pipeline.serving.predict import PREDICT_PATH, PredictApp
 from health_pipeline.serving.prediction_log import PredictionLog
 from health_pipeline.settings import ServingSettings

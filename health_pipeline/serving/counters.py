@@ -72,6 +72,15 @@ class ReleaseCounters:
             for probability in probabilities:
                 self.probabilities.observe(probability)
 
+    def answered_each(self, probabilities: Sequence[float], seconds: float) -> None:
+        """Count requests for one record each that the release answered together in so many seconds."""
+        with self._lock:
+            self.requests += len(probabilities)
+            self.rows += len(probabilities)
+            for probability in probabilities:
+                self.seconds.observe(seconds)
+                self.probabilities.observe(probability)
+
     def failed(self, seconds: float) -> None:
         """Count a request on which the release failed."""
         with self._lock:

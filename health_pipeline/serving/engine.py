@@ -6,108 +6,32 @@ requests. A release that fails on a request costs the client nothing: the fallba
 
 from __future__ import annotations
 
-import math
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import structlog
 
 from health_pipeline.errors import DeploymentError
-from health_pipeline.serving.counters import Counters, ReleaseCounters
+from health_pipeline.serving.answers import (
+    Answer,
+    Answers,
+    NotExplainableError,
+    Question,
+    ScoringError,
+    UnknownReleaseError,
+)
+from health_pipeline.serving.counters import Counters
+from health_pipeline.serving.live import Live, Loaded, Scorer, checked
 from health_pipeline.serving.prediction_log import Prediction, PredictionLog
 from health_pipeline.serving.release import Release, read_release
-from health_pipeline.serving.schema import Feature, Record, RequestSchema, Values, values_of
+from health_pipeline.serving.schema import Record, RequestSchema, Values, values_of
+from health_pipeline.serving.shadow import Shadow
 from health_pipeline.serving.traffic import Router, Traffic
 
-SHADOW_QUEUE = 2_000
-
 _log = structlog.get_logger(__name__)
-
-
-class Scorer(Protocol):
-    """Turns feature values (in the order of ``features``) into probabilities."""
-
-    @property
-    def features(self) -> Sequence[Feature]:
-        """Inputs, in the order of the values."""
-        ...
-
-    @property
-    def is_explainable(self) -> bool:
-        """Whether contributions can be given."""
-        ...
-
-    def probability(self, values: Values) -> float:
-        """Probability of one record."""
-        ...
-
-    def probabilities(self, rows: Sequence[Values]) -> Sequence[float]:
-        """Probabilities of many records."""
-        ...
-
-    def contributions(self, values: Values) -> Mapping[str, float]:
-        """Additive contributions in log-odds per feature, and ``bias``."""
-        ...
-
-
-class Answer(msgspec.Struct, omit_defaults=True):
-    """One record's part of the answer."""
-
-    probability: float
-    label: bool
-    model_id: str
-    contributions: Mapping[str, float] | None = None
-
-
-class Answers(msgspec.Struct):
-    """Body of the answer; the order is the order of the records."""
-
-    predictions: list[Answer]
-
-
-class ScoringError(Exception):
-    """No release could score the records; the message holds no value."""
-
-
-class NotExplainableError(Exception):
-    """Contributions were asked of a model that cannot give them."""
-
-
-class UnknownReleaseError(Exception):
-    """A request asks for a release that is not loaded."""
-
-
-@dataclass(slots=True)
-class Loaded:
-    """A release in memory."""
-
-    release: Release
-    scorer: Scorer
-    counters: ReleaseCounters
-    columns: tuple[int, ...] | None = None
-
-    def values(self, values: Values) -> Values:
-        """The values this release wants, out of those of the request schema."""
-        return values if self.columns is None else tuple(values[column] for column in self.columns)
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """Everything a request needs; never changed after it was made."""
-
-    traffic: Traffic
-    router: Router
-    schema: RequestSchema
-    loaded: Mapping[str, Loaded]
-    only: Loaded | None
-    fallback: Loaded | None
-    shadow: Loaded | None
 
 
 class Engine:
@@ -132,11 +56,7 @@ class Engine:
         self._releases, self._load_scorer, self._counters = releases, load_scorer, counters
         self._prediction_log, self._max_records = prediction_log, max_records
         self.live: Live | None = None
-        self._shadow_queue: deque[tuple[Loaded, Record, Values]] = deque()
-        self._shadow_wake = threading.Event()
-        self._stopped = False
-        self._shadow_thread = threading.Thread(target=self._run_shadow, name="shadow", daemon=True)
-        self._shadow_thread.start()
+        self._shadow = Shadow(counters, prediction_log)
 
     def prepare(self, traffic: Traffic) -> Live:
         """Load what the manifest names; releases already in memory are kept. Takes nothing over.
@@ -180,7 +100,7 @@ class Engine:
         try:
             scorer = self._load_scorer(folder, release)
             nulls: Values = (None,) * len(scorer.features)
-            _checked(scorer.probability(nulls))  # warm, and proof that it scores at all
+            checked(scorer.probability(nulls))  # warm, and proof that it scores at all
         except Exception as error:
             raise DeploymentError(
                 f"the model of release {release_id} cannot be loaded: {type(error).__name__}: {error}",
@@ -200,10 +120,8 @@ class Engine:
         _log.info("retired")
 
     def close(self) -> None:
-        """Stop the shadow thread."""
-        self._stopped = True
-        self._shadow_wake.set()
-        self._shadow_thread.join(timeout=5)
+        """Stop the shadow's thread."""
+        self._shadow.close()
 
     def answer(self, live: Live, records: Sequence[Record], *, explain: bool, pin: str | None, role: str) -> Answers:
         """Score decoded records.
@@ -243,6 +161,41 @@ class Engine:
                 answers[index] = answer
         return Answers(answers)
 
+    def answer_each(self, questions: Sequence[Question]) -> list[Answers | ScoringError]:
+        """Answer several requests for one record each, with one call of every model that is asked.
+
+        A record on which a model fails costs the others nothing: they are scored again, each by itself.
+        """
+        rows = [values_of(question.records[0]) for question in questions]
+        groups: dict[int, tuple[Loaded, list[int]]] = {}
+        for index, (question, values) in enumerate(zip(questions, rows, strict=True)):
+            chosen = self._choose(question.live, question.records[0], values, None)
+            groups.setdefault(id(chosen), (chosen, []))[1].append(index)
+        answers: list[Any] = [None] * len(questions)
+        for chosen, indexes in groups.values():
+            began = time.perf_counter()
+            try:
+                probabilities = chosen.probabilities([rows[index] for index in indexes])
+            except Exception:  # noqa: BLE001  (counted and logged for the one whose fault it is)
+                for index in indexes:
+                    answers[index] = self._alone(questions[index])
+                continue
+            chosen.counters.answered_each(probabilities, time.perf_counter() - began)
+            now = time.time_ns()
+            for index, probability in zip(indexes, probabilities, strict=True):
+                live, records = questions[index]
+                values = rows[index]
+                answers[index] = Answers([self._tell(chosen, records[0], values, probability, "primary", now)])
+                if live.shadow is not None:
+                    self._shadow.cast(live.shadow, records, (values,))
+        return answers
+
+    def _alone(self, question: Question) -> Answers | ScoringError:
+        try:
+            return self.answer(question.live, question.records, explain=False, pin=None, role="primary")
+        except ScoringError as error:
+            return error
+
     @staticmethod
     def _choose(live: Live, record: Record, values: Values, pin: str | None) -> Loaded:
         if pin is not None:
@@ -277,76 +230,46 @@ class Engine:
                 used.counters.failed(time.perf_counter() - began)
                 raise ScoringError(type(second).__name__) from None
         used.counters.answered(probabilities, time.perf_counter() - began)
-        facts, append = used.release.facts, self._prediction_log.append
-        threshold, model_id, release_id = facts.threshold, facts.model_id, used.release.release_id
         now = time.time_ns()
-        answers = []
-        for index, probability in enumerate(probabilities):
-            record, values = records[index], rows[index]
-            append(
-                Prediction(now, record.patient_id, record.encounter_id, values, probability, model_id, release_id, role)
-            )
-            answers.append(
-                Answer(
-                    probability,
-                    probability >= threshold,
-                    model_id,
-                    contributions[index] if contributions is not None else None,
-                )
-            )
+        answers = [
+            self._tell(used, record, values, probability, role, now)
+            for record, values, probability in zip(records, rows, probabilities, strict=True)
+        ]
+        if contributions is not None:
+            for answer, parts in zip(answers, contributions, strict=True):
+                answer.contributions = parts
         if live.shadow is not None and role != "probe":
-            self._cast_shadow(live.shadow, records, rows)
+            self._shadow.cast(live.shadow, records, rows)
         return answers
 
-    def _cast_shadow(self, shadow: Loaded, records: Sequence[Record], rows: Sequence[Values]) -> None:
-        room = SHADOW_QUEUE - len(self._shadow_queue)
-        self._counters.shadow_dropped += max(0, len(rows) - room)
-        for record, values in list(zip(records, rows, strict=True))[: max(0, room)]:
-            self._shadow_queue.append((shadow, record, values))
-        self._shadow_wake.set()
-
-    def _run_shadow(self) -> None:
-        while not self._stopped:
-            self._shadow_wake.wait()
-            self._shadow_wake.clear()
-            while self._shadow_queue and not self._stopped:
-                shadow, record, values = self._shadow_queue.popleft()
-                try:
-                    probability = _checked(shadow.scorer.probability(shadow.values(values)))
-                except Exception as error:  # noqa: BLE001  (a shadow must not disturb anything)
-                    shadow.counters.shadowed(None)
-                    _log.error("shadow_failed", release=shadow.release.release_id, error=type(error).__name__)
-                    continue
-                shadow.counters.shadowed(probability)
-                self._prediction_log.append(
-                    Prediction(
-                        time.time_ns(),
-                        record.patient_id,
-                        record.encounter_id,
-                        values,
-                        probability,
-                        shadow.release.facts.model_id,
-                        shadow.release.release_id,
-                        "shadow",
-                    )
-                )
-
-
-def _checked(probability: float) -> float:
-    if not 0.0 <= probability <= 1.0:
-        raise ArithmeticError("probability outside [0, 1]" if math.isfinite(probability) else "probability not finite")
-    return probability
+    def _tell(
+        self, used: Loaded, record: Record, values: Values, probability: float, role: str, time_ns: int
+    ) -> Answer:
+        """The answer for one record, which is logged."""
+        release = used.release
+        facts = release.facts
+        self._prediction_log.append(
+            Prediction(
+                time_ns,
+                record.patient_id,
+                record.encounter_id,
+                values,
+                probability,
+                facts.model_id,
+                release.release_id,
+                role,
+            )
+        )
+        return Answer(probability, probability >= facts.threshold, facts.model_id)
 
 
 def _apply(
     loaded: Loaded, rows: Sequence[Values], explain: bool
 ) -> tuple[Sequence[float], list[Mapping[str, float]] | None]:
-    scorer = loaded.scorer
-    wanted = rows if loaded.columns is None else [loaded.values(values) for values in rows]
-    if len(wanted) == 1:
-        probabilities: Sequence[float] = (_checked(scorer.probability(wanted[0])),)
-    else:
-        probabilities = [_checked(probability) for probability in scorer.probabilities(wanted)]
-        if len(probabilities) != len(wanted):
-            raise ArithmeticError("number of probabilities")
-    return probabilities, [scorer.contributions(values) for values in wanted] if explain else None
+    probabilities = loaded.probabilities(rows)
+    if not explain:
+        return probabilities, None
+    return probabilities, [loaded.scorer.contributions(values) for values in loaded.wanted(rows)]
+
+
+__all__ = ["Engine", "Scorer"]

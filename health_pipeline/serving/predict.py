@@ -15,9 +15,13 @@ from typing import Any
 import msgspec
 import structlog
 
+from health_pipeline.serving.answers import Answers, NotExplainableError, Question, ScoringError, UnknownReleaseError
 from health_pipeline.serving.auth import BearerAuth
 from health_pipeline.serving.counters import Counters
-from health_pipeline.serving.engine import Answers, Engine, Live, NotExplainableError, ScoringError, UnknownReleaseError
+from health_pipeline.serving.engine import Engine
+from health_pipeline.serving.gathering import Gathering, Reply
+from health_pipeline.serving.heads import KnownHeads
+from health_pipeline.serving.live import Live
 from health_pipeline.serving.schema import Record
 
 Scope = MutableMapping[str, Any]
@@ -35,6 +39,8 @@ CLOSING = frozenset({408, 413})
 """Refusals after which the connection is closed: the rest of the body is not read."""
 RETRIED = frozenset({503})
 """Refusals that ask the client to come again."""
+
+_MODEL_FAILED = "the model failed on this request"
 
 _log = structlog.get_logger(__name__)
 
@@ -76,6 +82,8 @@ class PredictApp:
         self._encode = msgspec.json.Encoder().encode
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="batch")
         self._pending_batches = 0
+        self.gathering = Gathering(self._replies)
+        self.heads = KnownHeads()
         self.is_draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,30 +101,52 @@ class PredictApp:
             return
         await self._app(scope, receive, self._closing(send) if self.is_draining else send)
 
-    def quick(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> tuple[int, bytes] | None:
-        """Status and body of the answer to a whole request; ``None`` when it needs more than can be done at once.
-
-        Args:
-            headers: of the request, names in lower case.
-            body: all of it.
-        """
+    def admits(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether the head of a request is allowed and asks for nothing special (a release, a probe)."""
         try:
-            pin, role = self._admit(headers)
-            live = self._engine.live
-            if live is None:
-                return None
-            records, explain = _decode(live, body)
-            if explain or len(records) > INLINE_ROWS:
-                return None
-            status, answer = 200, self._encode(self._score(live, records, pin, role))
+            return self._admit(headers) == (None, "primary")
+        except _RefusalError:
+            return False
+
+    def question(self, body: bytes) -> Question | None:
+        """What the body of an admitted request asks; None when it cannot be answered at once, or not at all."""
+        live = self._engine.live
+        if live is None:
+            return None
+        try:
+            records, explain = live.schema.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        return None if explain or len(records) > INLINE_ROWS else Question(live, records)
+
+    def reply(self, question: Question) -> Reply:
+        """Answer one question."""
+        try:
+            reply = 200, self._encode(self._score(question.live, question.records, None, "primary"))
         except _RefusalError as refusal:
-            if refusal.status in CLOSING or refusal.status in RETRIED:
-                return None
-            status, answer = refusal.status, self._encode({"detail": refusal.detail})
+            reply = refusal.status, self._encode({"detail": refusal.detail})
         except Exception as error:  # noqa: BLE001  (a bug must not show a value in a traceback)
-            status, answer = self._broken(error)
-        self._counters.response(status)
-        return status, answer
+            reply = self._broken(error)
+        self._counters.response(reply[0])
+        return reply
+
+    def _replies(self, questions: Sequence[Question]) -> list[Reply]:
+        """Answer questions for one record each."""
+        if len(questions) == 1:
+            return [self.reply(questions[0])]
+        try:
+            answers = self._engine.answer_each(questions)
+        except Exception as error:  # noqa: BLE001  (as above)
+            return [self._broken(error)] * len(questions)
+        replies = [
+            (500, self._encode({"detail": _MODEL_FAILED}))
+            if isinstance(answer, ScoringError)
+            else (200, self._encode(answer))
+            for answer in answers
+        ]
+        for status, _ in replies:
+            self._counters.response(status)
+        return replies
 
     @staticmethod
     def _broken(error: Exception) -> tuple[int, bytes]:
@@ -153,7 +183,7 @@ class PredictApp:
         except NotExplainableError:
             raise _RefusalError(422, "this model gives no contributions") from None
         except ScoringError:
-            raise _RefusalError(500, "the model failed on this request") from None
+            raise _RefusalError(500, _MODEL_FAILED) from None
 
     def _admit(self, headers: Iterable[tuple[bytes, bytes]]) -> tuple[str | None, str]:
         """Check token, type and announced size; the pinned release and the role of the prediction."""

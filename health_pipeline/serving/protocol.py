@@ -1,9 +1,10 @@
-"""A short way through uvicorn for single predictions: answered inside the parser's callbacks, without a task.
+"""A short way through uvicorn for predictions: answered inside the connection's callbacks, without a task.
 
 For an ordinary request uvicorn builds a scope, starts a task, and passes messages to and fro; that costs more than
-decoding a record and scoring it with a linear model. A request for a prediction that arrives whole and needs nothing
-special is answered at once by :meth:`PredictApp.quick`. Everything else (a body in parts, many records, contributions,
-pipelining, a closing connection, refusals that close it, draining) takes uvicorn's own way, with the same guards.
+decoding a record and scoring it with a linear model. A plain request for a few predictions that arrives whole is
+decoded at once, and answered at once (the only connection) or together with those of other connections at the end of
+the loop's turn. Everything else (a body in parts, many records, contributions, pipelining, a closing connection,
+refusals, draining) takes uvicorn's own way, with the same guards.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from health_pipeline.serving.gathering import Reply
 from health_pipeline.serving.predict import PREDICT_PATH, PredictApp
 
 QUICK_BODY_BYTES = 16 * 1024
@@ -19,7 +21,6 @@ QUICK_BODY_BYTES = 16 * 1024
 
 _URL = PREDICT_PATH.encode()
 _PLAIN = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-_UNAUTHORIZED = b"www-authenticate: Bearer\r\n"
 
 
 class PredictProtocol(HttpToolsProtocol):
@@ -30,17 +31,30 @@ class PredictProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._quick_body: bytes | None = None
+        self._is_parsing = False
+        self._is_waiting = False
+        self._data = b""
+        self._answered_at = 0.0
         self._head_of: Any = None
         self._head = b""
 
     def data_received(self, data: bytes) -> None:
-        """Parse; a request that has come only in part goes uvicorn's way, which limits how long it may take."""
+        """Answer or parse; a request that has come only in part goes uvicorn's way, which limits its time."""
+        self._give_answer_due()
+        if not self._is_parsing and self._is_free():
+            body = self.app.heads.body_of(data)
+            if body is not None and self._answer(body):
+                return
+        self._data = data
         super().data_received(data)
+        self._data = b""
         if self._quick_body is not None and self.parser is not None:
             self._take_long_way(is_complete=False)
 
     def on_message_begin(self) -> None:
         """Like uvicorn's, but without a scope until one is needed."""
+        self._give_answer_due()
+        self._is_parsing = True
         self._quick_body = None
         self.url = b""
         self.headers = []
@@ -51,14 +65,12 @@ class PredictProtocol(HttpToolsProtocol):
         if (
             self.url == _URL
             and self.parser.get_method() == b"POST"
-            and (self.cycle is None or self.cycle.response_complete)
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
             and not self.parser.should_upgrade()
             and not self.expect_100_continue
-            and not self.app.is_draining
-            and not self.flow.write_paused
-            and len(self.connections) < (self.limit_concurrency or len(self.connections) + 1)
+            and self._is_free()
+            and self.app.admits(self.headers)
         ):
             self._quick_body = b""
         else:
@@ -75,26 +87,68 @@ class PredictProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Answer."""
-        if self._quick_body is None:
+        self._is_parsing = False
+        body = self._quick_body
+        if body is None:
             super().on_message_complete()
-            return
-        answer = self.app.quick(self.headers, self._quick_body)
-        if answer is None:
+        elif self._answer(body):
+            self._quick_body = None
+            self.app.heads.learn(self._data, body)
+        else:
             self._take_long_way(is_complete=True)
-            return
-        self._quick_body = None
-        status, body = answer
-        self.transport.write(
-            b"".join(
-                (
-                    STATUS_LINE[status],
-                    self._default_head(),
-                    _UNAUTHORIZED if status == 401 else b"",
-                    _PLAIN % (len(body), body),
-                )
-            )
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if nothing was asked for so long; quick answers do not set the timer anew each time."""
+        left = self._answered_at + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._set_timer(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def shutdown(self) -> None:
+        """End the connection after the answer that is due."""
+        self._give_answer_due()
+        super().shutdown()
+
+    def _is_free(self) -> bool:
+        """Whether nothing stands before the next answer."""
+        return (
+            (self.cycle is None or self.cycle.response_complete)
+            and not self.app.is_draining
+            and not self.flow.write_paused
+            and len(self.connections) < (self.limit_concurrency or len(self.connections) + 1)
         )
-        self.on_response_complete()
+
+    def _answer(self, body: bytes) -> bool:
+        """Answer now or soon; False when the request needs more than that."""
+        question = self.app.question(body)
+        if question is None:
+            return False
+        if len(question.records) == 1 and len(self.connections) > 1:
+            self._is_waiting = True
+            self.app.gathering.add(question, self._deliver)
+        else:
+            self._deliver(self.app.reply(question))
+        return True
+
+    def _give_answer_due(self) -> None:
+        """Answers leave in the order of the requests."""
+        if self._is_waiting:
+            self.app.gathering.flush()
+
+    def _deliver(self, reply: Reply) -> None:
+        self._is_waiting = False
+        if self.transport.is_closing():
+            return
+        status, body = reply
+        self.transport.write(b"".join((STATUS_LINE[status], self._default_head(), _PLAIN % (len(body), body))))
+        self.server_state.total_requests += 1
+        self._answered_at = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._set_timer(self.timeout_keep_alive)
+
+    def _set_timer(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _take_long_way(self, *, is_complete: bool) -> None:
         body, self._quick_body = self._quick_body, None

@@ -19,7 +19,7 @@ import pytest
 from health_pipeline.deployment.client import wait_ready
 from health_pipeline.deployment.target import Endpoint
 from health_pipeline.serving.places import bind
-from health_pipeline.serving.protocol import QUICK_BODY_BYTES, PredictProtocol
+from health_pipeline.serving.protocol import QUICK_BODY_BYTES
 from health_pipeline_tests.serving.bundles import RECORD, linear_bundle, pack
 from health_pipeline_tests.serving.test_fuzz import fuzzed
 
@@ -251,47 +251,6 @@ def test_what_is_not_http_is_refused(server):
     ((status, _, _),), reader = exchange(port, [b"\x16\x03\x01 not http\r\n\r\n"])
     assert status == 400
     assert reader.is_closed()
-
-
-def test_plain_requests_take_the_short_way():
-    """The other tests would pass without a short way as well; this one would not."""
-    sent: list[bytes] = []
-
-    class App:
-        is_draining = False
-
-        def quick(self, headers, body):
-            sent.append(body)
-            return 200, b"{}"
-
-    class Transport:
-        written = b""
-
-        def write(self, data):
-            self.written += data
-
-        def is_closing(self):
-            return False
-
-        def get_extra_info(self, name, default=None):
-            return default
-
-        def resume_reading(self): ...
-
-    class Loop:
-        def call_later(self, *_):
-            return None
-
-    import uvicorn
-    from uvicorn.server import ServerState
-
-    protocol = PredictProtocol(uvicorn.Config(App(), log_config=None, lifespan="off"), ServerState(), {}, Loop())
-    protocol.app = App()
-    transport = Transport()
-    protocol.connection_made(transport)
-    protocol.data_received(request(ONE))
-    assert sent == [json.dumps(ONE).encode()]
-    assert transport.written.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 def test_draining_closes_connections_after_the_answer(server):
