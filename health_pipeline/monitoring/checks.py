@@ -138,7 +138,7 @@ def _volume(month: Month, rows: Rows) -> Verdict:
 
 
 def _live(month: Month, rows: Rows) -> Verdict:
-    judged = [row for row in rows if row["subject_kind"] == "live" and row["status"] != "no_data"]
+    judged = [row for row in rows if row["subject_kind"] in {"live", "live_input"} and row["status"] != "no_data"]
     if not judged:
         return Verdict(month, passed=True, summary="the API answered nothing in the month", severity="WARN")
     return _verdict(month, judged, "live traffic", lambda row: f"{row['subject']} ({row['metric']})", _drifted)
@@ -280,9 +280,9 @@ CHECKS = (
     Check(
         "live_traffic_resembles_batch",
         DRIFT.qualified,
-        "What the prediction API answered in the month against the batch scores. ERROR: the scores moved beyond chance "
-        "and by a relevant amount, or stays scored both ways by one model got other scores (other inputs). "
-        "WARN: significant, but small. Passes without traffic.",
+        "What the prediction API was fed and answered in the month against the batch. ERROR: scores or inputs moved "
+        "beyond chance and by a relevant amount, stays scored both ways by one model got other scores (other inputs), "
+        "or the inputs were not counted. WARN: significant, but small. Passes without traffic.",
         _by_month(DRIFT, _live),
     ),
     Check(

@@ -89,7 +89,8 @@ def drift_months(
         )
     for model, members in groups.items():
         rows += score_rows(warehouse, features, predictions, model, members, settings=settings)
-    served = live_rows(warehouse, predictions, {m: in_force[m].model_id for m in months if m in in_force}, settings)
+    models = {month: in_force[month].model_id for month in months if month in in_force}
+    served = live_rows(warehouse, features, predictions, models, settings)
     return to_table(
         DRIFT, [*rows, *_summaries(rows, months), *served]
     )  # traffic is no property of the month's patients

@@ -3,7 +3,8 @@
 The log of the API holds pseudonyms, scores and hashes, no values. Three numbers follow from it: how many records were
 scored, whether their scores are distributed as those of the batch, and, for stays scored both ways by the same model,
 whether the answers agree. The same model gives another score only to other inputs, so disagreement is drift of the
-inputs between the wards' system and the warehouse, found where it matters.
+inputs between the wards' system and the warehouse, found where it matters. How the inputs themselves are distributed
+follows from counts beside the log (:mod:`~health_pipeline.monitoring.live_inputs`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from health_pipeline.monitoring.comparison import Reference, Row, compare, status_of
 from health_pipeline.monitoring.distributions import Measured, reference_bins, tallies
+from health_pipeline.monitoring.live_inputs import input_rows
 from health_pipeline.months import Month, MonthRange
 
 if TYPE_CHECKING:
@@ -29,12 +31,15 @@ _ANSWERED = ("primary", "fallback")
 _COLUMNS = dict.fromkeys(("time", "encounter_hash", "model_id", "role"), "VARCHAR") | {"probability": "DOUBLE"}
 
 
-def live_rows(warehouse: Warehouse, predictions: Slice, models: Mapping[Month, str], settings: Settings) -> list[Row]:
-    """Rows of ``monitoring.drift`` for subject kind ``live``; none of a month without traffic.
+def live_rows(
+    warehouse: Warehouse, features: Slice, predictions: Slice, models: Mapping[Month, str], settings: Settings
+) -> list[Row]:
+    """Rows of ``monitoring.drift`` for subject kinds ``live`` and ``live_input``; none of a month without traffic.
 
     Args:
-        warehouse: ``gold.predictions``.
-        predictions: its slice.
+        warehouse: ``gold.features`` and ``gold.predictions``.
+        features: slice of the one.
+        predictions: slice of the other.
         models: champion of each month.
         settings: home, production environment, key of the pseudonyms, limits.
     """
@@ -48,6 +53,8 @@ def live_rows(warehouse: Warehouse, predictions: Slice, models: Mapping[Month, s
         answered = _answered(folder, month)
         if answered.num_rows:
             found = _compared(warehouse, predictions.only(MonthRange(month, month)), answered, settings)
+            with warehouse.read("live inputs") as connection:
+                found += input_rows(connection, features, folder, month, answered.num_rows, settings)
             rows += [{"month": month, "model_id": model_id, "subject_kind": "live", **row} for row in found]
     return rows
 

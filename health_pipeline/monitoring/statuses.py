@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _RANK = {"ok": 0, "warning": 1, "no_data": 2, "alarm": 3}
 JUDGED_METRICS = ("roc_auc", "observed_expected", "calibration_slope", "calibration_intercept")
 CONCEPT_METRIC = "concept_change"
+NOT_SUBJECTS = frozenset({"summary", "live", "live_input"})
+"""Kinds of rows that say nothing about one property of the month's patients."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def month_statuses(warehouse: Warehouse, months: MonthRange) -> list[MonthStatus
                             for row in drift
                             if row["month"] == month
                             and row["status"] == "alarm"
-                            and row["subject_kind"] != "summary"
+                            and row["subject_kind"] not in NOT_SUBJECTS
                             and row["reference"] != "same_season"
                         ),
                         *(row["metric"] for row in performance if row["month"] == month and row["status"] == "alarm"),

@@ -18,7 +18,7 @@ DRIFT = Table(
         Column(
             "subject_kind",
             "VARCHAR",
-            "feature, score, prediction, volume, live, or summary (the month as a whole)",
+            "feature, score, prediction, volume, live, live_input, or summary (the month as a whole)",
             False,
         ),
         Column("subject", "VARCHAR", "name of the feature, or what is counted", False),
