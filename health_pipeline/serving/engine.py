@@ -78,7 +78,7 @@ class Engine:
         except ValueError as error:
             raise DeploymentError(str(error), remedy="switch in two steps: first the control, then the rest") from error
         for item in loaded.values():
-            item.columns = schema.columns_of(item.scorer.features)
+            item.columns, item.asked = schema.columns_of(item.scorer.features), schema.features
         router = Router(traffic)
         return Live(
             traffic=traffic,
@@ -258,6 +258,7 @@ class Engine:
                 facts.model_id,
                 release.release_id,
                 role,
+                used.asked,
             )
         )
         return Answer(probability, probability >= facts.threshold, facts.model_id)

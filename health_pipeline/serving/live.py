@@ -41,12 +41,18 @@ class Scorer(Protocol):
 
 @dataclass(slots=True)
 class Loaded:
-    """A release in memory."""
+    """A release in memory.
+
+    Attributes:
+        columns: positions of its features in the request schema; None: all, in that order.
+        asked: features of the request schema, which its rows consist of.
+    """
 
     release: Release
     scorer: Scorer
     counters: ReleaseCounters
     columns: tuple[int, ...] | None = None
+    asked: tuple[Feature, ...] = ()
 
     def wanted(self, rows: Sequence[Values]) -> Sequence[Values]:
         """The values this release wants, out of those of the request schema."""

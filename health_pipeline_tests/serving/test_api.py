@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import json
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from health_pipeline.serving.app import create_app
 from health_pipeline.serving.auth import BearerAuth
 from health_pipeline.serving.counters import Counters
 from health_pipeline.serving.engine import Engine
+from health_pipeline.serving.input_counts import read_counts
 from health_pipeline.serving.predict import PredictApp
 from health_pipeline.serving.prediction_log import Hasher, PredictionLog, read_log
 from health_pipeline.serving.release import Release
@@ -251,6 +253,20 @@ def test_every_prediction_is_logged_without_values(api, linear):
     assert len({row["patient_hash"] for row in rows}) == 40
     assert {row["model_id"] for row in rows} == {linear.model_id}
     assert "SECRET" not in json.dumps(rows)
+
+
+def test_inputs_of_every_answer_are_counted_and_of_probes_not(api):
+    assert api.predict().status_code == 200
+    assert api.predict({"records": [ONE, {"features": {}}]}).status_code == 200
+    assert api.predict(headers={"x-probe": "1"}).status_code == 200
+    api.log.close()
+    (found,) = read_counts(api.home / "log", f"{dt.datetime.now(dt.UTC):%Y-%m}")
+    assert (found.answered, found.counted) == (3, 3)
+    assert set(found.features) >= set(RECORD)
+    for name in RECORD:
+        counts = found.features[name]
+        assert counts.missing + sum(counts.cells.values()) + sum(counts.words.values()) + counts.others == 3, name
+        assert counts.missing >= 1, "left out means missing"
 
 
 def test_metrics_are_prometheus_text(api):
