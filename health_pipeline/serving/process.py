@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -77,6 +78,9 @@ def run_worker(
         traffic = read_traffic(places.traffic)
     if traffic is not None:
         engine.take_over(engine.prepare(traffic))
+    # A full garbage collection would look through every module for 50 ms, while requests wait.
+    gc.collect()
+    gc.freeze()
     application = create_app(engine, auth, counters, prediction_log=log, settings=settings.serving, state=state)
     server = uvicorn.Server(
         uvicorn.Config(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -62,6 +63,15 @@ def test_many_rows_get_the_margins_of_the_graph_bit_for_bit(rounds, parameters):
     assert np.array_equal(many, few)
     assert [predictor.margin(matrix[row : row + 1]) for row in range(20)] == many[:20].tolist()
     assert many.std() > 0.1
+
+
+def test_threads_may_score_at_the_same_time():
+    predictor = trees(fitted(100))
+    parts = [rows(700, seed) for seed in range(8)]
+    expected = [predictor._graph_margins(part) for part in parts]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            assert all(map(np.array_equal, pool.map(predictor.margins, parts), expected))
 
 
 def test_bagged_boosters_are_scored_by_the_graph():
