@@ -99,6 +99,7 @@ class PredictProtocol(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         """Close the connection if nothing was asked for so long; quick answers do not set the timer anew each time."""
+        self._give_answer_due()
         left = self._answered_at + self.timeout_keep_alive - self.loop.time()
         if left > 0:
             self._set_timer(left)

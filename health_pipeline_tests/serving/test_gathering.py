@@ -301,6 +301,20 @@ def test_an_idle_connection_is_closed_and_a_busy_one_is_not(api):
     asyncio.run(scene())
 
 
+def test_a_request_at_the_last_moment_is_answered(api):
+    async def scene() -> None:
+        clients = Clients(api, 2, timeout_keep_alive=1)
+        clients.ask(0, record(50))
+        await asyncio.sleep(0)
+        clients.protocols[0]._answered_at -= 10
+        clients.ask(0, record(50))
+        clients.protocols[0].timeout_keep_alive_handler()
+        assert [status for status, _ in clients.answers(0)] == [200, 200]
+        assert not clients.transports[0].closed
+
+    asyncio.run(scene())
+
+
 def test_a_known_head_does_not_open_the_door_for_another_token(api):
     async def scene() -> list[int]:
         clients = Clients(api, 2)
