@@ -3,8 +3,8 @@
     python -m benchmarks.monitoring.live_inputs [--rows 800] [--asked 400] [--months 200]
 
 Each month has its own batch and, drawn independently from the same distribution, what the API was asked: worse than in
-a hospital, where it is asked about the very same stays. ``shifted`` moves one number by a part of its standard deviation,
-``mapped`` sends another word in a share of the rows, ``left_out`` leaves one number out in a share of them.
+a hospital, where it is asked about the very same stays. ``shifted`` moves one number by a part of its standard
+deviation, ``mapped`` sends another word in a share of the rows, ``left_out`` leaves one number out in a share of them.
 """
 
 from __future__ import annotations
