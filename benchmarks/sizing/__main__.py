@@ -5,12 +5,13 @@
 Fifteen months, the stages as commands of their own, as people run them. The newest but one month is the first with
 models, so it is tuned; the newest month takes its parameters over: that is what eleven of twelve months cost. Models
 see the shortest training window (six months, and six more to validate and judge). One thread, so that processor seconds
-do not hide behind cores.
+do not hide behind cores. With ``--home`` the home stays, and stages that a run before has measured are not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -41,15 +42,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--admissions", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--samples", type=int, help="tuning trials instead of those of the profile; 0: no tuning")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the warehouse")
+    parser.add_argument("--home", type=Path, help="folder that is kept, with what has been measured in it")
     chosen = parser.parse_args()
     for admissions in chosen.admissions:
-        with scratch() as folder:
-            costs, disk = measure(folder / "home", admissions, chosen.samples)
-        scale = {"admissions": admissions, "months": MONTHS, "samples": chosen.samples}
+        with scratch(chosen.home and chosen.home / str(admissions)) as folder:
+            costs, disk = measure(folder / "home", admissions, chosen.samples, chosen.threads)
+        scale = {"admissions": admissions, "months": MONTHS, "samples": chosen.samples, "threads": chosen.threads}
         save(f"sizing_{admissions}", scale, [asdict(cost) for cost in costs], disk_mb=disk)
 
 
-def measure(home: Path, admissions: int, samples: int | None = None) -> tuple[list[Cost], dict[str, float]]:
+def measure(
+    home: Path, admissions: int, samples: int | None = None, threads: int = 1
+) -> tuple[list[Cost], dict[str, float]]:
     """Stages in order, and what lies on the disk afterwards."""
     first = shift(LAST, 1 - MONTHS)
     environment = {
@@ -60,7 +65,7 @@ def measure(home: Path, admissions: int, samples: int | None = None) -> tuple[li
         "HEALTH_PIPELINE_AUTOMATION": "false",
         "HEALTH_PIPELINE_SIMULATOR__ADMISSIONS_PER_MONTH": str(admissions // MONTHS),
         "HEALTH_PIPELINE_TRAINING__THREADS": "1",
-        "HEALTH_PIPELINE_WAREHOUSE__THREADS": "1",
+        "HEALTH_PIPELINE_WAREHOUSE__THREADS": str(threads),
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")])),
     }
@@ -69,17 +74,24 @@ def measure(home: Path, admissions: int, samples: int | None = None) -> tuple[li
         environment["HEALTH_PIPELINE_TRAINING__SAMPLES"] = str(samples)
     before, new = f"{shift(LAST, -1):%Y-%m}", f"{LAST:%Y-%m}"
     extracts = "group:bronze,group:silver,group:gold"
-    costs = [
-        _run("simulate", environment, "simulate"),
-        _run("backfill, extracts", environment, "run", "--to", before, "--select", extracts),
-        _run("tuned month, models", environment, "run", "--from", before, "--to", before, "--select", "group:models"),
-        *(
-            _run(stage, environment, "run", "--from", new, "--to", new, "--select", select)
+    stages = {
+        "simulate": ("simulate",),
+        "backfill, extracts": ("run", "--to", before, "--select", extracts),
+        "tuned month, models": ("run", "--from", before, "--to", before, "--select", "group:models"),
+        **{
+            stage: ("run", "--from", new, "--to", new, "--select", select)
             for stage, select in zip(
                 NEW_MONTH, (extracts, "group:models", "group:scoring", "group:monitoring"), strict=True
             )
-        ),
-    ]
+        },
+    }
+    notes = home.with_name("costs.json")
+    measured = {each["stage"]: Cost(**each) for each in json.loads(notes.read_text())} if notes.exists() else {}
+    for stage, arguments in stages.items():
+        if stage not in measured:
+            measured[stage] = _run(stage, environment, *arguments)
+            notes.write_text(json.dumps([asdict(cost) for cost in measured.values()]))
+    costs = list(measured.values())
     disk = {name: _bytes(home / path) / 1e6 for name, path in _PLACES.items()}
     print("  disk, MB: " + ", ".join(f"{name} {size:,.1f}" for name, size in disk.items()), flush=True)
     return costs, disk
