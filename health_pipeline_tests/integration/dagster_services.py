@@ -44,8 +44,8 @@ def free_port() -> int:
 class Services:
     """A running webserver and daemon."""
 
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}/graphql"
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self.url = f"http://{host}:{port}/graphql"
 
     def query(self, query: str, **variables: object) -> dict:
         answer = httpx.post(self.url, json={"query": query, "variables": variables}, timeout=60)
