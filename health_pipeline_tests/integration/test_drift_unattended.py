@@ -62,8 +62,10 @@ def drop(waiting, settings, month, *, drifted=False):
         if drifted and table == "clinical_events":
             with duckdb.connect() as connection:
                 connection.execute(
-                    f"COPY (SELECT * REPLACE (CASE WHEN code = '{UREA}' THEN round(numeric_value::DOUBLE * 0.357, 1)::VARCHAR "
-                    f"ELSE numeric_value END AS numeric_value) FROM '{source}') TO '{draft}' (FORMAT parquet)"
+                    "COPY (SELECT * REPLACE (CASE WHEN starts_with(code, $code) "
+                    "THEN coalesce(round(try_cast(numeric_value AS DOUBLE) * 0.357, 1)::VARCHAR, numeric_value) "
+                    f"ELSE numeric_value END AS numeric_value) FROM '{source}') TO '{draft}' (FORMAT parquet)",
+                    {"code": UREA},
                 )
         else:
             shutil.copy(source, draft)
