@@ -15,6 +15,7 @@ from health_pipeline.clock import Clock
 from health_pipeline.defs.drift_sensor import build_drift_sensor
 from health_pipeline.defs.due import Stage, due
 from health_pipeline.defs.episodes import episode_before, failure_of
+from health_pipeline.defs.failed_ticks import tell_failed_ticks
 from health_pipeline.defs.failures import root_cause
 from health_pipeline.defs.partitions import Partitions
 from health_pipeline.defs.requests import STAGES, requests, under_way
@@ -94,7 +95,7 @@ def _failed_checks(settings: Settings, clock: Clock) -> dg.SensorDefinition:
         minimum_interval_seconds=30,
         default_status=sensor_status(settings),
         description="One alert for each failed check evaluation, of any severity, with its month; for the record only "
-        "where an episode says nothing new.",
+        "where an episode says nothing new. Also tells of sensors that fail.",
     )
     def failed_check_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         cursor = int(context.cursor or 0)
@@ -120,6 +121,7 @@ def _failed_checks(settings: Settings, clock: Clock) -> dg.SensorDefinition:
                 told_since=told_since(failure_of(evaluation), episode_before(context.instance, record.event_log_entry)),
             )
             notify.send(alert, settings, clock)
+        tell_failed_ticks(context.instance, settings, clock)
         notify.flush(settings, clock)
         return dg.SensorResult(skip_reason=f"{len(records)} evaluations read, {failed} failed", cursor=str(cursor))
 
@@ -153,9 +155,11 @@ def _decisions(settings: Settings, partitions: Partitions, clock: Clock) -> dg.S
         name="decision_alerts",
         minimum_interval_seconds=30,
         default_status=sensor_status(settings),
-        description="Tell what was decided about the champion of each month, with near misses.",
+        description="Tell what was decided about the champion of each month, with near misses. Also tells of sensors "
+        "that fail.",
     )
     def decision_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        tell_failed_ticks(context.instance, settings, clock)
         told = set(json.loads(context.cursor or "[]"))
         stored = context.instance.get_materialized_partitions(dg.AssetKey(["models", "champion"]))
         months = sorted((set(stored) & set(partitions.models.get_partition_keys())) - told)

@@ -95,6 +95,8 @@ class Attempt:
         _log.info("deployment_step", step=step, outcome=result.outcome, seconds=result.seconds)
         if not result.is_good:
             self._failed(result)
+        elif (step, result.outcome) == ("promotion", "pass"):
+            self._succeeded()
         return result
 
     # The steps ---------------------------------------------------------------------------------------------------
@@ -294,6 +296,16 @@ class Attempt:
             model_id=self._plan.model_id,
             **fields,
         )
+
+    def _succeeded(self) -> None:
+        plan, target = self._plan, self._tools.target
+        told = templates.deployed(
+            month=month_key(plan.month),
+            release=plan.model_id,
+            target=f"{target.name} {target.environment}",
+            attempt=self._id,
+        )
+        self._tools.alert(told)
 
     def _failed(self, result: StepResult) -> None:
         plan, tools = self._plan, self._tools

@@ -67,7 +67,14 @@ def run_failed(
 
 
 def sensor_failed(*, sensor: str, tick: str, error: str, links: Links = ()) -> Alert:
-    """A sensor could not do its work: what it watches over is unwatched until it recovers."""
+    """A sensor or schedule could not do its work: what it watches over is unwatched until it recovers.
+
+    Args:
+        sensor: its name.
+        tick: what makes the failure one event.
+        error: message.
+        links: title and address.
+    """
     return Alert(
         event_id("sensor_failed", sensor, tick),
         "critical",
@@ -123,10 +130,10 @@ def retrain_requested(*, month: str, model_month: str, reason: str, links: Links
     )
 
 
-def deployed(*, month: str, release: str, target: str, links: Links = ()) -> Alert:
+def deployed(*, month: str, release: str, target: str, attempt: str, links: Links = ()) -> Alert:
     """A release serves."""
     return Alert(
-        event_id("deployed", month, release, target),
+        event_id("deployed", month, release, target, attempt),
         "info",
         f"Deployed to {target}{_of(month)}: {release}",
         "The release passed its tests, rollout and verification, and serves all traffic.",

@@ -32,7 +32,7 @@ CELLS_PER_OCTAVE = 16
 ZERO = 0
 _OFFSET = 1 << 20
 """Lifts exponents of numbers below one: cells of positive numbers are positive, those of negative ones negative."""
-BURST, ROWS_PER_SECOND = 2_000.0, 200.0
+BURST, ROWS_PER_SECOND = 2_000.0, 100.0
 WRITE_SECONDS = 60.0
 
 _log = structlog.get_logger(__name__)

@@ -88,7 +88,14 @@ def rung(settings):
     return [(int(line["partition"][5:7]), line["severity"]) for line in told(settings)]
 
 
-def test_an_episode_rings_once_and_again_when_something_is_new(settings, instance):
+@pytest.fixture
+def home_instance(settings):
+    with open_instance(settings) as opened:
+        yield opened
+
+
+def test_an_episode_rings_once_and_again_when_something_is_new(settings, home_instance):
+    instance = home_instance
     warn = dg.AssetCheckSeverity.WARN
     alerts = sensor(settings, "failed_check_alerts")
     evaluate(instance, 1, "age", severity=warn)
@@ -111,7 +118,8 @@ def test_an_episode_rings_once_and_again_when_something_is_new(settings, instanc
     assert "9 failed" in tick.skip_message
 
 
-def test_a_month_that_failed_again_after_it_passed_rings(settings, instance):
+def test_a_month_that_failed_again_after_it_passed_rings(settings, home_instance):
+    instance = home_instance
     alerts = sensor(settings, "failed_check_alerts")
     evaluate(instance, 1, "age")
     evaluate(instance, 1, "age", passed=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import time
@@ -97,3 +98,10 @@ def test_a_deployment_that_died_with_everything_is_put_right_and_done_again(home
     assert serving.model_id == tools.registry.holder("champion")
     assert tools.history.verify() == []
     assert steps(settings).count(("promotion", "pass")) == 1
+    log = (settings.home / "logs" / "alerts.jsonl").read_text().splitlines()
+    kinds = [json.loads(line)["kind"] for line in log]
+    assert {kind: kinds.count(kind) for kind in ("run_failed", "rolled_back", "deployed")} == {
+        "run_failed": 1,
+        "rolled_back": 1,
+        "deployed": 1,
+    }
