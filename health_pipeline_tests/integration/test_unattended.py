@@ -5,11 +5,12 @@ import time
 
 import pytest
 
+from health_pipeline.deployment import LocalTarget
 from health_pipeline.months import MonthRange, parse_month
 from health_pipeline.settings import load_settings
 from health_pipeline.sources.simulator import simulate
 from health_pipeline.warehouse import Warehouse
-from health_pipeline_tests.integration.dagster_services import services
+from health_pipeline_tests.integration.dagster_services import free_port, services
 from health_pipeline_tests.integration.home import KEY, run
 
 LAST = parse_month("2022-10")
@@ -30,11 +31,19 @@ PATIENCE_SECONDS = 1200
 
 
 @pytest.fixture
-def settings(tmp_path, monkeypatch):
+def environment():
+    """The champion in force is deployed meanwhile: on a port of its own."""
+    return ENVIRONMENT | {"HEALTH_PIPELINE_SERVING__PORT": str(free_port())}
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch, environment):
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    for name, value in ENVIRONMENT.items():
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return load_settings(home=tmp_path / "home")
+    loaded = load_settings(home=tmp_path / "home")
+    yield loaded
+    LocalTarget(loaded).stop()
 
 
 def months_of(settings, table):
@@ -53,12 +62,12 @@ def wait_for(settings, table, month):
 
 
 @pytest.mark.slow
-def test_a_dropped_month_is_worked_off_unattended(settings):
+def test_a_dropped_month_is_worked_off_unattended(settings, environment):
     earlier = MonthRange(settings.start_month, parse_month("2022-09"))
     simulate(earlier, settings)
     run(settings, earlier)
     assert LAST not in months_of(settings, "models.champion")
-    with services(settings.home, ENVIRONMENT):
+    with services(settings.home, environment):
         simulate(MonthRange(LAST, LAST), settings)
         dropped = time.monotonic()
         wait_for(settings, "gold.labels", parse_month("2022-09"))
