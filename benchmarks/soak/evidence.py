@@ -12,6 +12,7 @@ from benchmarks.soak.faults import alerts
 from health_pipeline import deployment
 from health_pipeline.clock import system_clock
 from health_pipeline.defs.requests import REQUEST_TAG
+from health_pipeline.deployment.standing import JUDGING
 from health_pipeline.months import Month, month_key
 from health_pipeline.notify.delivery import outbox_of
 from health_pipeline.settings import Settings
@@ -96,11 +97,19 @@ def _first(instance: dg.DagsterInstance, asset: str, month: Month) -> float | No
 
 
 def serving_at(settings: Settings, instance: dg.DagsterInstance, month: Month) -> tuple[str, float] | None:
-    """What became of the month's decision (``promoted``, ``skipped``), and when; None while that is open."""
-    events = deployment.history_of(settings, system_clock).events()
-    ended = [event for event in events if event.month == month_key(month) and event.step in {"promotion", "skip"}]
+    """What became of the month's decision (``promoted``, ``refused``, ``skipped``), and when; None while that is open.
+
+    A release that is refused in its tests or under traffic is an end: the former one serves, and the alert says why.
+    """
+    events = [
+        event for event in deployment.history_of(settings, system_clock).events() if event.month == month_key(month)
+    ]
+    ended = [event for event in events if event.step in {"promotion", "skip"}]
     done = [event for event in ended if event.outcome in {"pass", "no-op", "skipped"}]
     if done:
         return ("skipped" if done[0].step == "skip" else "promoted"), done[0].recorded_at.timestamp()
+    refused = [event for event in events if event.step in JUDGING and event.outcome in {"fail", "inconclusive"}]
+    if refused:
+        return "refused", refused[-1].recorded_at.timestamp()
     report = _first(instance, "deployment/skip_report", month)
     return None if report is None else ("skipped", report)

@@ -174,9 +174,10 @@ def one_month(scene: Scene, month: Month, fault: str | None) -> Result:
     return Result(
         month_key(month)[:7],
         incident,
-        None if decided is None else round(decided - dropped),
+        # What drift brought forward was there before the files.
+        None if decided is None else max(0, round(decided - dropped)),
         served[0] if served else None,
-        round(served[1] - dropped) if served else None,
+        max(0, round(served[1] - dropped)) if served else None,
         needed,
         failed_runs(scene, month),
         len(alerts(scene.settings, "run_failed", month)),
