@@ -32,6 +32,8 @@ pytestmark = [
 EARLY, LATE = MonthRange.of("2022-01", "2022-05"), MonthRange.of("2022-06", "2022-10")
 PATIENCE_SECONDS = 900
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+SAME_KERNELS = {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_L2_SIZE": "512"}
+"""As the image has them."""
 RUNS = """
 query Runs($backfill: String!) {
   runsOrError(filter: {tags: [{key: "dagster/backfill", value: $backfill}]}) {
@@ -45,7 +47,7 @@ query Runs($backfill: String!) {
 def single(tmp_path_factory):
     """One machine, one file; the same BLAS kernels as in the image."""
     home = tmp_path_factory.mktemp("single") / "home"
-    environment = {**os.environ, **small_environment(home), "OPENBLAS_CORETYPE": "Haswell"}
+    environment = {**os.environ, **small_environment(home), **SAME_KERNELS}
     environment.pop("DAGSTER_HOME", None)
     for command in ("simulate", "run"):
         done = subprocess.run(
