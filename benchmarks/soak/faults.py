@@ -22,6 +22,8 @@ from health_pipeline.months import Month, month_key
 from health_pipeline.serving.places import Places
 from health_pipeline.settings import Settings
 
+STAGES = {"extracts": ("extracts",), "improvement": ("improvement", "scoring")}
+"""Requests behind the runs of a month; where drift has brought its models forward, it is scored only."""
 ACTIVE = [dg.DagsterRunStatus.STARTED]
 WAIT_SECONDS = 600
 
@@ -178,7 +180,7 @@ def _run_process(scene: Scene, month: Month, stage: str) -> int | None:
             dg.RunsFilter(statuses=ACTIVE, tags={"dagster/partition": month_key(month)}), limit=20
         )
         for run in runs:
-            if run.tags.get("health_pipeline/request", "").startswith(stage):
+            if run.tags.get("health_pipeline/request", "").startswith(STAGES[stage]):
                 for record in scene.instance.all_logs(run.run_id):
                     event = record.dagster_event
                     pid = event.engine_event_data.metadata.get("pid") if event and event.is_engine_event else None
