@@ -35,6 +35,7 @@ from benchmarks.soak import evidence
 from benchmarks.soak.faults import FAULTS, Incident, Scene, alerts, begin, plan
 from benchmarks.soak.hospital import WARM_UP, Services, SmallDisk, deliver, make_extracts, settings_of
 from health_pipeline.defs.instance import open_instance
+from health_pipeline.defs.state import records_of
 from health_pipeline.deployment.local import LocalTarget
 from health_pipeline.months import Month, MonthRange, month_key, shift
 from health_pipeline.settings import Settings
@@ -194,11 +195,13 @@ def is_done(scene: Scene, month: Month) -> bool:
         ("gold/predictions", month),
     ]
     wanted += [("monitoring/drift", month)]
-    if before >= scene.settings.first_model_month:
-        wanted += [("monitoring/performance", before)]
     with suppress(sqlalchemy.exc.OperationalError, OSError):
+        labels, measured = (
+            records_of(scene.instance, table).get(before, 0) for table in ("gold.labels", "monitoring.performance")
+        )
         return (
             all(evidence.is_stored(scene.instance, asset, each) for asset, each in wanted)
+            and (measured > labels or before < scene.settings.first_model_month)
             and evidence.serving_at(scene.settings, scene.instance, month) is not None
         )
     return False
