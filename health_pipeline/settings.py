@@ -242,7 +242,7 @@ class DeploymentSettings(Section):
     max_shift: float = Field(
         0.25,
         gt=0,
-        description="largest population stability index of new against former scores, beyond that of the months judged",
+        description="largest stability index of new against former scores, beyond chance on the months judged",
     )
     start_timeout_seconds: float = Field(60.0, gt=0, description="longest time from start to ready")
     rollout_timeout_seconds: float = Field(240.0, gt=0, description="longest rolling update on Kubernetes")

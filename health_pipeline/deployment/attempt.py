@@ -17,7 +17,8 @@ from health_pipeline.deployment.admission import Options, Plan
 from health_pipeline.deployment.examination import examine_api, verify
 from health_pipeline.deployment.findings import Finding, overall
 from health_pipeline.deployment.history import Event
-from health_pipeline.deployment.observation import Comparison, observe
+from health_pipeline.deployment.observation import observe
+from health_pipeline.deployment.prediction_shift import Comparison
 from health_pipeline.deployment.progress import Progress
 from health_pipeline.deployment.records import NO_SAMPLES, Features, Samples, varied_records
 from health_pipeline.deployment.recovery import open_transition, recover, take_back
@@ -233,10 +234,12 @@ class Attempt:
 
     def _comparison(self, release: Release, former: str | None) -> Comparison:
         """New and former model; made-up records stand in where there are too few real ones."""
-        new, samples = self._scorer(release.release_id), self._samples
-        is_enough = len(samples.recent) >= self._tools.limits.min_requests
-        recent = samples.recent if is_enough else self._records(new)
-        return Comparison(new, self._former_scorer(former), recent, samples.judged if is_enough else ())
+        new, samples, least = self._scorer(release.release_id), self._samples, self._tools.limits.min_requests
+        if len(samples.recent) < least:
+            samples = Samples(self._records(new))
+        elif len(samples.judged) < least:
+            samples = Samples(samples.recent)
+        return Comparison(new, self._former_scorer(former), samples)
 
     def _records(self, scorer: Scorer) -> Sequence[Features]:
         return varied_records(scorer.features, self._samples.recent, RECORDS)

@@ -1,47 +1,17 @@
-"""Observation of an API under traffic: answers, times, errors behind the fallback, shift of the predictions."""
+"""Observation of an API under traffic: answers, times, errors behind the fallback, and the shift found."""
 
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from health_pipeline.deployment.client import ApiClient
 from health_pipeline.deployment.findings import Finding, judge
-from health_pipeline.deployment.records import Features, values_in_order
+from health_pipeline.deployment.prediction_shift import Comparison, shift_of
+from health_pipeline.deployment.records import Features
 from health_pipeline.deployment.target import Package, Target
 from health_pipeline.settings import DeploymentSettings
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from health_pipeline.serving.engine import Scorer
-
-    Floats = NDArray[np.float64]
-
-SHIFT_BINS = 10
-REPLICATES, CHANCE_LEVEL = 400, 0.995
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What the predictions of a new and a former model are compared on.
-
-    Attributes:
-        new: the watched model.
-        former: the one it replaces; without it nothing is compared.
-        recent: records such as traffic brings now.
-        judged: records of the months on which the gates compared the two; what they saw there they have accepted.
-    """
-
-    new: Scorer
-    former: Scorer | None
-    recent: Sequence[Features] = ()
-    judged: Sequence[Features] = ()
 
 
 def observe(
@@ -129,74 +99,3 @@ def _traffic_errors(
         requests=requests,
         errors=errors,
     )
-
-
-def shift_of(comparison: Comparison, limits: DeploymentSettings) -> Finding | None:
-    """Population stability index of new against former predictions, held against that on the judged months.
-
-    A better model predicts differently, and the gates have judged how. What they have not seen is a difference that
-    appears only on the patients of today.
-    """
-    new, former = comparison.new, comparison.former
-    if former is None:
-        return None
-    if len(comparison.recent) < limits.min_requests:
-        return Finding("prediction_shift", "inconclusive", f"only {len(comparison.recent)} records to compare on")
-    index, expected, chance = _shift(new, former, comparison.recent), 0.0, 0.0
-    if len(comparison.judged) >= limits.min_requests:
-        expected = _shift(new, former, comparison.judged)
-        chance = _chance_level(new, former, comparison.judged, len(comparison.recent))
-    if not math.isfinite(index - expected - chance):
-        return Finding("prediction_shift", "inconclusive", "the shift cannot be computed")
-    limit = chance + limits.max_shift
-    return judge(
-        "prediction_shift",
-        index <= limit,
-        f"population stability index {index:.3f} against the former model, {expected:.3f} where the gates judged; "
-        f"at most {limit:.3f} is accepted",
-        psi=index,
-        psi_judged=expected,
-        psi_judged_chance_level=chance,
-        records=len(comparison.recent),
-        records_judged=len(comparison.judged),
-    )
-
-
-def _chance_level(new: Scorer, former: Scorer, judged: Sequence[Features], rows: int) -> float:
-    """The index that as many rows as are compared now, drawn from the judged months, hardly ever exceed (bootstrap)."""
-    import numpy as np
-
-    pairs = _scores(new, former, judged)
-    generator = np.random.default_rng(0)
-    drawn = [_index(*pairs[:, generator.integers(0, pairs.shape[1], rows)]) for _ in range(REPLICATES)]
-    return float(np.quantile(drawn, CHANCE_LEVEL))
-
-
-def _shift(new: Scorer, former: Scorer, records: Sequence[Features]) -> float:
-    return _index(*_scores(new, former, records))
-
-
-def _scores(new: Scorer, former: Scorer, records: Sequence[Features]) -> Floats:
-    """Probabilities, shape (2, records): of the new and of the former model."""
-    import numpy as np
-
-    return np.asarray(
-        [
-            scorer.probabilities([values_in_order(scorer.features, record) for record in records])
-            for scorer in (new, former)
-        ],
-        dtype=float,
-    )
-
-
-def _index(ours: Floats, theirs: Floats) -> float:
-    """Population stability index of one set of scores against the deciles of the other."""
-    import numpy as np
-
-    from health_pipeline.monitoring.statistics import psi
-
-    edges = np.unique(np.quantile(theirs, np.linspace(0, 1, SHIFT_BINS + 1)[1:-1]))
-    counts = [
-        np.bincount(np.searchsorted(edges, part), minlength=len(edges) + 1).astype(float) for part in (ours, theirs)
-    ]
-    return psi(counts[0], counts[1])

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import socket
 import threading
 import time
 from collections import Counter
@@ -19,13 +18,8 @@ from health_pipeline.modeling.bundle import Bundle
 from health_pipeline.notify import Alert
 from health_pipeline.settings import Settings, load_settings
 from health_pipeline_tests.deployment.misbehaving import COMMAND
+from health_pipeline_tests.integration.dagster_services import free_port
 from health_pipeline_tests.serving.bundles import RECORD, linear_bundle
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def settings_for(home: Path, **deployment) -> Settings:

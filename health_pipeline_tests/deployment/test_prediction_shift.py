@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from health_pipeline.deployment.observation import Comparison, shift_of
+from health_pipeline.deployment.prediction_shift import Comparison, shift_of
+from health_pipeline.deployment.records import Samples
 from health_pipeline.serving.schema import Feature
 from health_pipeline.settings import DeploymentSettings
 
@@ -36,16 +37,16 @@ def draw(rows: int, seed: int, mean: float = 0.0):
 
 
 def test_a_first_model_is_compared_with_nothing():
-    assert shift_of(Comparison(Logistic(), None, draw(100, 0)), LIMITS) is None
+    assert shift_of(Comparison(Logistic(), None, Samples(draw(100, 0))), LIMITS) is None
 
 
 def test_too_few_stays_are_inconclusive():
-    found = shift_of(Comparison(Logistic(), Logistic(0.1), draw(LIMITS.min_requests - 1, 0)), LIMITS)
+    found = shift_of(Comparison(Logistic(), Logistic(0.1), Samples(draw(LIMITS.min_requests - 1, 0))), LIMITS)
     assert found.outcome == "inconclusive"
 
 
 def test_a_shift_that_nobody_judged_is_held_against_the_limit_alone():
-    recent = draw(500, 1)
+    recent = Samples(draw(500, 1))
     assert shift_of(Comparison(Logistic(), Logistic(0.1), recent), LIMITS).outcome == "pass"
     assert shift_of(Comparison(Logistic(), Logistic(1.0), recent), LIMITS).outcome == "fail"
 
@@ -53,7 +54,9 @@ def test_a_shift_that_nobody_judged_is_held_against_the_limit_alone():
 def test_small_months_do_not_refuse_what_the_gates_accepted():
     """The index of sixty stays wanders far; beyond a fixed distance from that of the judged months, too."""
     judged = draw(900, 2)
-    found = [shift_of(Comparison(Logistic(), Logistic(1.0), draw(60, seed), judged), LIMITS) for seed in range(100)]
+    found = [
+        shift_of(Comparison(Logistic(), Logistic(1.0), Samples(draw(60, seed), judged)), LIMITS) for seed in range(100)
+    ]
     fixed = [item.numbers["psi"] > item.numbers["psi_judged"] + LIMITS.max_shift for item in found]
     assert sum(fixed) >= 5
     assert sum(item.outcome == "fail" for item in found) <= 1
@@ -62,7 +65,7 @@ def test_small_months_do_not_refuse_what_the_gates_accepted():
 @pytest.mark.parametrize("rows", [100, 1000])
 def test_patients_that_the_gates_hardly_saw_refuse_it(rows):
     judged = draw(900, 2)
-    assert shift_of(Comparison(Logistic(jump=-4), Logistic(), draw(rows, 3), judged), LIMITS).outcome == "pass"
-    found = shift_of(Comparison(Logistic(jump=-4), Logistic(), draw(rows, 3, mean=4), judged), LIMITS)
+    assert shift_of(Comparison(Logistic(jump=-4), Logistic(), Samples(draw(rows, 3), judged)), LIMITS).outcome == "pass"
+    found = shift_of(Comparison(Logistic(jump=-4), Logistic(), Samples(draw(rows, 3, mean=4), judged)), LIMITS)
     assert found.outcome == "fail"
     assert found.numbers["psi"] > found.numbers["psi_judged_chance_level"] + LIMITS.max_shift
