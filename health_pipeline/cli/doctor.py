@@ -146,16 +146,13 @@ def _stored_months(settings: Settings) -> dict[str, list[Month]]:
     """Months of each bronze table that hold rows; a restored home has them without their files."""
     from health_pipeline.contracts import BRONZE
     from health_pipeline.warehouse import Warehouse
-    from health_pipeline.warehouse.declarations import stored_columns
 
+    warehouse = Warehouse.from_settings(settings)
     stored: dict[str, list[Month]] = {name: [] for name in LANDING_TABLES}
-    if settings.warehouse.backend == "duckdb" and not settings.warehouse_path.exists():
-        return stored
-    with Warehouse.from_settings(settings).read("doctor") as connection:
-        for name, table in BRONZE.items():
-            if stored_columns(connection, table):
-                rows = connection.execute(f"SELECT DISTINCT month FROM {table.qualified} ORDER BY month").fetchall()
-                stored[name] = [month for (month,) in rows]
+    for name, table in BRONZE.items():
+        if warehouse.exists(table):
+            rows = warehouse.fetch(f"SELECT DISTINCT month FROM {table.qualified} ORDER BY month", "doctor")
+            stored[name] = rows["month"].to_pylist()
     return stored
 
 
