@@ -13,6 +13,7 @@ from health_pipeline.defs.runner import RunOutcome, execute, plan_runs
 from health_pipeline.months import MonthRange
 from health_pipeline.settings import Settings, load_settings
 from health_pipeline.sources.simulator import simulate
+from health_pipeline_tests.integration.dagster_services import free_port
 
 MONTHS = MonthRange.of("2022-01", "2022-10")
 KEY = "the same key in every home"
@@ -47,6 +48,18 @@ def small_environment(home: Path, months: MonthRange = MONTHS, **given: object) 
         f"HEALTH_PIPELINE_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
         for name, value in (values | _small(given)).items()
     }
+
+
+def unattended_environment(home: Path, months: MonthRange, *, health_seconds: float) -> dict[str, str]:
+    """Variables of a small home that works and deploys by itself, its API on a port of its own."""
+    return small_environment(
+        home,
+        months,
+        automation=True,
+        monitoring={"png": "off", "evidently": "off"},
+        serving={"port": free_port()},
+        deployment={"canary_seconds": 0.5, "health_seconds": health_seconds, "health_interval_seconds": 0.1},
+    )
 
 
 def land(settings: Settings) -> None:

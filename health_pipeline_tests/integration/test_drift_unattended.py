@@ -21,9 +21,8 @@ from health_pipeline.deployment import LocalTarget, history_of
 from health_pipeline.months import MonthRange, month_key, parse_month
 from health_pipeline.settings import load_settings
 from health_pipeline.sources.simulator import simulate
-from health_pipeline_tests.deployment.conftest import free_port
 from health_pipeline_tests.integration.dagster_services import services
-from health_pipeline_tests.integration.home import run, small_environment, small_settings
+from health_pipeline_tests.integration.home import run, small_settings, unattended_environment
 from health_pipeline_tests.notify.receivers import webhook
 
 MONTHS = MonthRange.of("2022-01", "2023-01")
@@ -36,15 +35,9 @@ UREA = "LOINC//3094-0"
 def home(tmp_path, monkeypatch):
     """Settings of the home, as the services see them, and of the place where the extracts wait."""
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    given = {
-        "automation": True,
-        "monitoring": {"png": "off", "evidently": "off"},
-        "serving": {"port": free_port()},
-        "deployment": {"canary_seconds": 0.5, "health_seconds": 2, "health_interval_seconds": 0.1},
-    }
     waiting = small_settings(tmp_path / "extracts", MONTHS)
     simulate(MONTHS, waiting)
-    environment = small_environment(tmp_path / "home", MONTHS, **given)
+    environment = unattended_environment(tmp_path / "home", MONTHS, health_seconds=2)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     settings = load_settings()

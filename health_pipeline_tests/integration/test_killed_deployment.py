@@ -16,9 +16,8 @@ from health_pipeline.deployment import LocalTarget, history_of, tools_of
 from health_pipeline.months import MonthRange, month_key
 from health_pipeline.settings import load_settings
 from health_pipeline.sources.simulator import simulate
-from health_pipeline_tests.deployment.conftest import free_port
 from health_pipeline_tests.integration.dagster_services import services
-from health_pipeline_tests.integration.home import run, small_environment
+from health_pipeline_tests.integration.home import run, unattended_environment
 
 MONTHS = MonthRange.of("2022-01", "2022-08")
 PATIENCE_SECONDS = 600
@@ -27,13 +26,7 @@ PATIENCE_SECONDS = 600
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    given = {
-        "automation": True,
-        "monitoring": {"png": "off", "evidently": "off"},
-        "serving": {"port": free_port()},
-        "deployment": {"canary_seconds": 0.5, "health_seconds": 8, "health_interval_seconds": 0.1},
-    }
-    environment = small_environment(tmp_path / "home", MONTHS, **given)
+    environment = unattended_environment(tmp_path / "home", MONTHS, health_seconds=8)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     settings = load_settings()
