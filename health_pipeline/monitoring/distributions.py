@@ -102,13 +102,17 @@ def reference_bins(connection: DuckDBPyConnection, relation: str, columns: Seque
 def tallies(connection: DuckDBPyConnection, relation: str, bins: Mapping[str, Bins]) -> MonthlyTallies:
     """Rows per month, column and bin."""
     wanted = ["month", "count(*)"]
-    for item in bins.values():
+    # Edges travel as parameters: as text they would be read as decimals, and rows on an edge miss it by the last bit.
+    edges: dict[str, list[float]] = {}
+    for index, item in enumerate(bins.values()):
         value = _number(item.column) if item.column.kind == "numeric" else _text(item.column)
-        cut = f", {list(item.edges)!r}::DOUBLE[]" if item.edges else ""
+        cut = ""
+        if item.edges:
+            cut, edges[f"edges_{index}"] = f", $edges_{index}::DOUBLE[]", list(item.edges)
         wanted += [f"histogram({value}{cut})" if item.edges or item.categories else "NULL", f"count({value})"]
     result: dict[Month, dict[str, Tally]] = {}
     for month, rows, *cells in connection.execute(
-        f"SELECT {', '.join(wanted)} FROM {relation} GROUP BY month ORDER BY month"
+        f"SELECT {', '.join(wanted)} FROM {relation} GROUP BY month ORDER BY month", edges
     ).fetchall():
         result[_date(month)] = {
             name: _tally(item, cells[2 * index] or {}, rows, cells[2 * index + 1])
