@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -53,3 +54,14 @@ def in_order(function: Callable[[Task], Result], tasks: Iterable[Task], plan: Pl
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Matrix products on one thread of BLAS: sums come in one order, and the last bits are the same on every machine.
+
+    The limit is one of the process. Enter it before workers start: a limit that each worker set for itself would be
+    lifted by the first one to end.
+    """
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(limits=1, user_api="blas")

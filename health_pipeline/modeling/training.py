@@ -13,7 +13,7 @@ from health_pipeline.modeling.candidate import Candidate, Skipped, Subject, fit_
 from health_pipeline.modeling.card import CARD_FILE, write_card
 from health_pipeline.modeling.device import require_device
 from health_pipeline.modeling.families import Family, family_named
-from health_pipeline.modeling.parallel import Plan, in_order, plan_threads
+from health_pipeline.modeling.parallel import Plan, in_order, one_blas_thread, plan_threads
 from health_pipeline.modeling.profiles import effort_of
 from health_pipeline.modeling.rows import arrow_rows, metrics_json, to_json
 from health_pipeline.modeling.tables import model_table
@@ -66,12 +66,8 @@ def train_months(
     """
     _import_first()
     require_device(settings.training.device)
-    from threadpoolctl import threadpool_limits
-
     rows = []
-    # Set for the whole process before any worker starts: a limit that each fit set for itself would be lifted by the
-    # first one to end, and a linear model would come out differently in its last digits.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with one_blas_thread():
         trainer = _Trainer(family_named(family), warehouse, features, labels, months, settings)
         parameters = trainer.parameters(_earlier_parameters(warehouse, previous, months), log)
         plan = plan_threads(len(months), settings.training.threads)

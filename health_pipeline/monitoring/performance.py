@@ -50,10 +50,8 @@ def performance_months(
         Rows of ``PERFORMANCE``. Segments use ``gold.features`` of the same months. A month without predictions gets one
         row with status ``no_data``.
     """
-    from threadpoolctl import threadpool_limits
-
     from health_pipeline.features import FEATURE_TABLE
-    from health_pipeline.modeling.parallel import in_order, plan_threads
+    from health_pipeline.modeling.parallel import in_order, one_blas_thread, plan_threads
 
     back = max(*settings.monitoring.rolling_months, settings.monitoring.calibration_months + 1, REFERENCE_MONTHS)
     span = months.widen(before=back)
@@ -69,7 +67,7 @@ def performance_months(
             connection.register("served", served)
             scored[ROLE] = scored_rows(connection, "served", labels.only(span), Slice(FEATURE_TABLE, span), None)
     plan = plan_threads(len(months), settings.training.threads)
-    with threadpool_limits(1):  # sums in a fixed order: the same bits whatever the machine
+    with one_blas_thread():
         by_month = list(in_order(lambda month: _month_rows(month, scored, known, settings), months, plan))
     return to_table(PERFORMANCE, [row for rows in by_month for row in rows])
 

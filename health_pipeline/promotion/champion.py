@@ -12,6 +12,7 @@ import structlog
 
 from health_pipeline.errors import ModelError
 from health_pipeline.modeling.dataset import read_dataset
+from health_pipeline.modeling.parallel import one_blas_thread
 from health_pipeline.modeling.rows import arrow_rows
 from health_pipeline.months import Month, MonthRange, shift
 from health_pipeline.promotion.candidates import Model, challenger_of, read_candidates
@@ -70,12 +71,13 @@ def champion_months(
         by_month = read_candidates(connection, candidates, months)
     incumbent = _champion_before(warehouse, previous, months.first, settings)
     rows: list[Row] = []
-    for month in months:
-        row = judge.month(month, by_month.get(month, []), incumbent)
-        log.info("champion", month=f"{month:%Y-%m}", decision=row["decision"], model=row["model_id"])
-        log.debug("champion reasoning", month=f"{month:%Y-%m}", reason=row["reason"])
-        rows.append(row)
-        incumbent = _model_in_force(row)
+    with one_blas_thread():
+        for month in months:
+            row = judge.month(month, by_month.get(month, []), incumbent)
+            log.info("champion", month=f"{month:%Y-%m}", decision=row["decision"], model=row["model_id"])
+            log.debug("champion reasoning", month=f"{month:%Y-%m}", reason=row["reason"])
+            rows.append(row)
+            incumbent = _model_in_force(row)
     return arrow_rows(CHAMPION, rows)
 
 

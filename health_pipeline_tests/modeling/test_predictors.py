@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import structlog
 import xgboost
+from threadpoolctl import threadpool_limits
 
 from health_pipeline.errors import ModelError
 from health_pipeline.modeling import boosters
 from health_pipeline.modeling.onnx_trees import trees_to_onnx
-from health_pipeline.modeling.predictors import BULK_ROWS, Trees
+from health_pipeline.modeling.predictors import BULK_ROWS, Linear, Trees
 from health_pipeline_tests.serving.bundles import linear_bundle, tree_bundle
 
 COLUMNS = 12
@@ -159,3 +160,16 @@ print(sorted({{"xgboost", "pandas", "sklearn", "scipy"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_linear_score_depends_neither_on_its_neighbours_nor_on_threads():
+    generator = np.random.default_rng(3)
+    matrix, coefficients = generator.normal(size=(4000, 400)), generator.normal(size=400)
+    predictor = Linear(-1.5, tuple(coefficients))
+    together = predictor.margins(matrix)
+    np.testing.assert_allclose(together, matrix @ coefficients - 1.5, rtol=1e-9, atol=1e-9)
+    apart = np.concatenate([predictor.margins(matrix[start : start + 97]) for start in range(0, 4000, 97)])
+    assert together.tobytes() == apart.tobytes()
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            assert predictor.margins(matrix).tobytes() == together.tobytes()

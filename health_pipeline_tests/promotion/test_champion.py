@@ -4,6 +4,7 @@ import datetime as dt
 import json
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 from health_pipeline.errors import ModelError
 from health_pipeline.modeling.rows import arrow_rows
@@ -57,6 +58,12 @@ def test_range_is_month_by_month(warehouse, settings, rows):
     warehouse.replace(CHAMPION, MonthRange.of("2022-07", "2022-12"), arrow_rows(CHAMPION, []))
     alone = [run(warehouse, settings, f"2022-{month:02d}")[0] for month in range(7, 13)]
     assert alone == rows
+
+
+def test_decisions_are_the_same_bits_whatever_the_threads(warehouse, settings, rows):
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            assert run(warehouse, settings, "2022-09") == rows[2:3]
 
 
 def test_repeating_a_month_changes_nothing(warehouse, settings, rows):

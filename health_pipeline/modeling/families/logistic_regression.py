@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from health_pipeline.modeling.bundle import Member
 from health_pipeline.modeling.encoding import Encoding, Feature, encode
 from health_pipeline.modeling.families.base import Fit, Observer, Parameters, Sample, log_loss_of
+from health_pipeline.modeling.parallel import one_blas_thread
 from health_pipeline.modeling.predictors import Linear
 from health_pipeline.modeling.preprocessing import Style, fit_encodings
 from health_pipeline.modeling.profiles import Effort
@@ -48,41 +49,43 @@ class LogisticRegression:
 
 @dataclass
 class PreparedLogisticRegression:
-    """Training and validation rows of a logistic regression; matrices are kept by encoding."""
+    """Training and validation rows of a logistic regression.
+
+    Only the matrices encoded last are kept: those of every proposal of a study would be ten times the rows themselves.
+    """
 
     training: Sample
     validation: Sample
     features: tuple[Feature, ...]
-    _matrices: dict[tuple[int, int], tuple[tuple[Encoding, ...], NDArray[Any], NDArray[Any]]] = field(
-        default_factory=dict
-    )
+    _style: Style | None = None
+    _matrices: tuple[tuple[Encoding, ...], NDArray[Any], NDArray[Any]] | None = None
 
-    def _encoded(self, knots: int, fewest_rows: int) -> tuple[tuple[Encoding, ...], NDArray[Any], NDArray[Any]]:
-        key = (knots, fewest_rows)
-        if key not in self._matrices:
-            style = Style(for_trees=False, knots=knots, fewest_rows=fewest_rows)
+    def _encoded(self, style: Style) -> tuple[tuple[Encoding, ...], NDArray[Any], NDArray[Any]]:
+        if self._matrices is None or style != self._style:
+            self._matrices = None  # before the next ones are made
             encodings = fit_encodings(self.training.inputs, self.features, style)
-            self._matrices[key] = (
+            self._style = style
+            self._matrices = (
                 encodings,
                 encode(self.training.inputs, self.features, encodings, np.float32),
                 encode(self.validation.inputs, self.features, encodings, np.float64),
             )
-        return self._matrices[key]
+        return self._matrices
 
     def fit(self, parameters: Parameters, seed: int, observer: Observer | None = None) -> Fit:
         """Fit on the training rows; ``strength`` is the L2 penalty on weights of unit-variance columns."""
         del seed, observer
         from sklearn.linear_model import LogisticRegression as Solver
-        from threadpoolctl import threadpool_limits
 
-        encodings, matrix, validation = self._encoded(parameters["knots"], parameters["fewest_rows"])
+        style = Style(for_trees=False, knots=parameters["knots"], fewest_rows=parameters["fewest_rows"])
+        encodings, matrix, validation = self._encoded(style)
         center = matrix.mean(axis=0, dtype=np.float64)
         scale = np.where(_is_number(encodings), matrix.std(axis=0, dtype=np.float64), 1.0)
         scale[scale == 0] = 1.0
-        scaled = (matrix - center.astype(np.float32)) / scale.astype(np.float32)
+        scaled = matrix - center.astype(np.float32)
+        scaled /= scale.astype(np.float32)
         solver = Solver(C=1 / parameters["strength"], max_iter=500, tol=1e-5)
-        # One thread: sums in another order would give other last bits on another machine.
-        with threadpool_limits(limits=1, user_api="blas"):
+        with one_blas_thread():
             solver.fit(scaled, self.training.y)
         coefficients = solver.coef_[0].astype(np.float64) / scale
         intercept = float(solver.intercept_[0] - coefficients @ center)
