@@ -22,8 +22,9 @@ REQUEST_TAG = "health_pipeline/request"
 IMPROVEMENT_TAG = "health_pipeline/improvement"
 TRIGGER_TAG = "health_pipeline/trigger"
 REASON_TAG = "health_pipeline/reason"
-PAUSES = (600.0, 1200.0)
-"""Seconds before the second and the third try of a request; there is no fourth."""
+PAUSES = (120.0, 1200.0)
+"""Seconds before the second and the third try of a request; there is no fourth. Runs whose process died are started
+again by Dagster within seconds, unless what killed them kept it from doing so: the second try is soon for their sake."""
 LONGEST_RUN_SECONDS = 86_400.0
 """A run of the command line that was killed stays STARTED for ever; older ones are not waited for."""
 UNFINISHED = [
