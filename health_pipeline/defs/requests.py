@@ -23,8 +23,11 @@ IMPROVEMENT_TAG = "health_pipeline/improvement"
 TRIGGER_TAG = "health_pipeline/trigger"
 REASON_TAG = "health_pipeline/reason"
 PAUSES = (120.0, 1200.0)
-"""Seconds before the second and the third try of a request; there is no fourth. Runs whose process died are started
-again by Dagster within seconds, unless what killed them kept it from doing so: the second try is soon for their sake."""
+"""Seconds before the second and the third try of a request; there is no fourth.
+
+Dagster starts a run whose process died again within seconds, unless what killed the run (a full disk) keeps it from
+that too; then it never will. The second try is soon for the sake of such runs.
+"""
 LONGEST_RUN_SECONDS = 86_400.0
 """A run of the command line that was killed stays STARTED for ever; older ones are not waited for."""
 UNFINISHED = [

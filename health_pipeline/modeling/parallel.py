@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -56,7 +56,8 @@ def in_order(function: Callable[[Task], Result], tasks: Iterable[Task], plan: Pl
                 future.cancel()
 
 
-def one_blas_thread() -> AbstractContextManager[Any]:
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
     """Matrix products on one thread of BLAS: sums come in one order, and the last bits are the same on every machine.
 
     The limit is one of the process. Enter it before workers start: a limit that each worker set for itself would be
@@ -64,4 +65,5 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     """
     from threadpoolctl import threadpool_limits
 
-    return threadpool_limits(limits=1, user_api="blas")
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield

@@ -48,8 +48,8 @@ class Linear:
 
     def margins(self, matrix: NDArray[Any]) -> Floats:
         """Log-odds of the rows, shape (rows,)."""
-        # Row by row: a product of matrix and vector is summed in blocks, and last bits of a score would depend on the rows
-        # that are scored with it and on the number of threads.
+        # Row by row: a product of matrix and vector is summed in blocks, and last bits of a score would depend on the
+        # number of threads and on the rows that are scored with it.
         return np.asarray(np.vecdot(matrix, np.asarray(self.coefficients)) + self.intercept)
 
     def to_json(self, number: int) -> tuple[dict[str, Any], dict[str, bytes]]:
