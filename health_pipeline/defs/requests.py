@@ -13,6 +13,7 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
     PARTITION_NAME_TAG,
+    WILL_RETRY_TAG,
 )
 
 from health_pipeline.defs.due import Due, Stage
@@ -22,11 +23,12 @@ REQUEST_TAG = "health_pipeline/request"
 IMPROVEMENT_TAG = "health_pipeline/improvement"
 TRIGGER_TAG = "health_pipeline/trigger"
 REASON_TAG = "health_pipeline/reason"
-PAUSES = (120.0, 1200.0)
-"""Seconds before the second and the third try of a request; there is no fourth.
+PAUSES = (120.0, 1200.0, 7200.0, 21_600.0, 43_200.0)
+"""Seconds before the second and the following tries of a request: six tries within a day, then it is a person's turn.
 
 Dagster starts a run whose process died again within seconds, unless what killed the run (a full disk) keeps it from
-that too; then it never will. The second try is soon for the sake of such runs.
+that too; then it never will. The second try is soon for the sake of such runs; the later ones outlast a model store or
+a database that is away for a night.
 """
 LONGEST_RUN_SECONDS = 86_400.0
 """A run of the command line that was killed stays STARTED for ever; older ones are not waited for."""
@@ -134,6 +136,20 @@ def next_attempt(key: str, instance: dg.DagsterInstance, now: float, pauses: Seq
     if tries > len(pauses) or now < ended_at + pauses[tries - 1]:
         return None
     return tries + 1
+
+
+def retry_after(run: dg.DagsterRun, instance: dg.DagsterInstance, pauses: Sequence[float] = PAUSES) -> float | None:
+    """Seconds after which a failed run of a stage is tried again by itself; None when nobody will.
+
+    A run that Dagster starts again (its process died) is tried at once.
+    """
+    if run.tags.get(WILL_RETRY_TAG) == "true":
+        return 0.0
+    key = run.tags.get(REQUEST_TAG, "")
+    if key.partition(":")[0] not in {stage.value for stage in Stage}:
+        return None
+    tries = len(instance.get_run_ids(dg.RunsFilter(tags={REQUEST_TAG: key})))
+    return pauses[tries - 1] if 0 < tries <= len(pauses) else None
 
 
 def is_given_up(key: str, instance: dg.DagsterInstance, pauses: Sequence[float] = PAUSES) -> bool:

@@ -18,7 +18,7 @@ from health_pipeline.defs.episodes import episode_before, failure_of
 from health_pipeline.defs.failed_ticks import tell_failed_ticks
 from health_pipeline.defs.failures import root_cause
 from health_pipeline.defs.partitions import Partitions
-from health_pipeline.defs.requests import STAGES, requests, under_way
+from health_pipeline.defs.requests import STAGES, requests, retry_after, under_way
 from health_pipeline.defs.state import read_state
 from health_pipeline.months import MonthRange, month_key, parse_month
 from health_pipeline.notify.episodes import told_since
@@ -133,7 +133,7 @@ def _failed_runs(settings: Settings, clock: Clock) -> dg.SensorDefinition:
         name="failed_run_alerts",
         minimum_interval_seconds=30,
         default_status=sensor_status(settings),
-        description="One alert for each failed run.",
+        description="One alert for each failed run: a warning while it is tried again within the hour.",
     )
     def failed_run_alerts(context: dg.RunFailureSensorContext) -> None:
         run = context.dagster_run
@@ -144,6 +144,7 @@ def _failed_runs(settings: Settings, clock: Clock) -> dg.SensorDefinition:
             partition=run.tags.get("dagster/partition"),
             step=steps[0].step_key if steps else None,
             error=root_cause(steps[0]) if steps else context.failure_event.message or "",
+            retry_after=retry_after(run, context.instance),
         )
         notify.send(alert, settings, clock)
 

@@ -49,17 +49,42 @@ def check_failed(
     )
 
 
+SOON_SECONDS = 3600.0
+"""A failed run that is tried again by itself within this time rings nobody yet."""
+
+
 def run_failed(
-    *, run_id: str, job: str, partition: str | None, step: str | None, error: str, links: Links = ()
+    *,
+    run_id: str,
+    job: str,
+    partition: str | None,
+    step: str | None,
+    error: str,
+    retry_after: float | None = None,
+    links: Links = (),
 ) -> Alert:
-    """A run ended in failure."""
+    """A run ended in failure.
+
+    Args:
+        run_id: of the run.
+        job: what it was asked for.
+        partition: month.
+        step: that failed; None when the process died.
+        error: message.
+        retry_after: seconds after which it is tried again by itself; None: a person has to.
+        links: title and address.
+    """
     where = f" at {step}" if step else ""
+    months = f" --from {partition[:7]} --to {partition[:7]}" if partition else ""
+    if retry_after is None:
+        follow_up = f"mend the cause, then run the month again: health-pipeline run{months}"
+    else:
+        follow_up = f"it is tried again by itself {_in(retry_after)}"
     return Alert(
         event_id("run_failed", run_id),
-        "critical",
+        "warning" if retry_after is not None and retry_after <= SOON_SECONDS else "critical",
         f"Run failed: {job}{_of(partition)}",
-        f"Run {run_id} failed{where}: {error}\n"
-        "Nothing of the failed step was stored; run the month again once the cause is mended.",
+        f"Run {run_id} failed{where}: {error}\nNothing of the failed step was stored; {follow_up}.",
         "run_failed",
         partition,
         links,
@@ -203,3 +228,11 @@ def deployment_given_up(*, month: str, release: str, tries: int, links: Links = 
 
 def _of(month: str | None) -> str:
     return f" ({month[:7]})" if month else ""
+
+
+def _in(seconds: float) -> str:
+    if seconds < 60:
+        return "at once"
+    if seconds < SOON_SECONDS:
+        return f"in {round(seconds / 60)} minutes"
+    return f"in {round(seconds / 3600)} hours"

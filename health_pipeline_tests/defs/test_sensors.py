@@ -6,13 +6,13 @@ import uuid
 
 import dagster as dg
 import pytest
-from dagster._core.events import DagsterEvent, DagsterEventType
+from dagster._core.events import DagsterEvent, DagsterEventType, JobFailureData, RunFailureReason
 
 from health_pipeline.clock import system_clock
 from health_pipeline.defs.due import Due, Stage
 from health_pipeline.defs.instance import open_instance
 from health_pipeline.defs.partitions import Partitions
-from health_pipeline.defs.requests import IMPROVEMENT_TAG, LONGEST_RUN_SECONDS, REQUEST_TAG, requests, under_way
+from health_pipeline.defs.requests import IMPROVEMENT_TAG, LONGEST_RUN_SECONDS, PAUSES, REQUEST_TAG, requests, under_way
 from health_pipeline.defs.sensors import build_sensors
 from health_pipeline.months import parse_month
 from health_pipeline.settings import load_settings
@@ -159,9 +159,52 @@ def test_a_failing_request_pauses_and_then_gives_up(instance):
     item = Due(Stage.LABELS, JAN, "7")
     tagged_run(instance, item.key, dg.DagsterRunStatus.FAILURE)
     assert not list(requests([item], instance, graph(), now=0.0, trigger="new_files")), "the pause is not over"
-    for _ in range(2):
+    for _ in PAUSES:
+        assert list(requests([item], instance, graph(), now=1e12, trigger="new_files"))
         tagged_run(instance, item.key, dg.DagsterRunStatus.FAILURE)
-    assert not list(requests([item], instance, graph(), now=1e12, trigger="new_files")), "three tries are enough"
+    assert not list(requests([item], instance, graph(), now=1e12, trigger="new_files")), "a person's turn"
+
+
+def fail(instance, tags, reason=RunFailureReason.STEP_FAILURE):
+    """A run of January that failed; gives what a failure sensor is shown of it."""
+    run = dg.DagsterRun(
+        job_name="any", tags={"dagster/partition": "2022-01-01", **tags}, status=dg.DagsterRunStatus.STARTED
+    )
+    instance.add_run(run)
+    instance.report_run_failed(run, job_failure_data=JobFailureData(error=None, failure_reason=reason))
+    event = next(
+        entry.dagster_event
+        for entry in instance.all_logs(run.run_id)
+        if entry.dagster_event and entry.dagster_event.is_run_failure
+    )
+    return dg.build_run_status_sensor_context(
+        "failed_run_alerts", event, instance, instance.get_run_by_id(run.run_id)
+    ).for_run_failure()
+
+
+def test_a_failed_run_rings_when_nobody_else_will_try_it_again_soon(settings, home_instance):
+    alerts = sensor(settings, "failed_run_alerts")
+    for _ in range(len(PAUSES) + 1):
+        alerts(fail(home_instance, {REQUEST_TAG: "labels:2022-01:7"}))
+    alerts(fail(home_instance, {REQUEST_TAG: "labels:2022-01:9"}, RunFailureReason.RUN_EXCEPTION))
+    alerts(fail(home_instance, {}))
+    alerts(fail(home_instance, {REQUEST_TAG: "deploy:2022-01:9"}))
+    found = told(settings)
+    last = "; mend the cause, then run the month again: health-pipeline run --from 2022-01 --to 2022-01."
+    expected = [
+        ("warning", "in 2 minutes."),
+        ("warning", "in 20 minutes."),
+        ("critical", "in 2 hours."),
+        ("critical", "in 6 hours."),
+        ("critical", "in 12 hours."),
+        ("critical", last),
+        ("warning", "at once."),
+        ("critical", last),
+        ("critical", last),
+    ]
+    assert [line["severity"] for line in found] == [severity for severity, _ in expected]
+    for line, (_, end) in zip(found, expected, strict=True):
+        assert line["body"].endswith(end), line["body"]
 
 
 def empty_asset(schema, name, group, partitions=MONTHS):

@@ -203,7 +203,8 @@ def test_the_champion_answers_from_its_pod(cluster, lake, outside):
     assert httpx.post(f"{url}/v1/predict", json=patient, timeout=10).status_code == 401
     answer = httpx.post(f"{url}/v1/predict", json=patient, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10)
     assert answer.status_code == 200, answer.text
-    assert answer.json()["model_id"] == made[0]["model_id"]
+    (prediction,) = answer.json()["predictions"]
+    assert prediction["model_id"] == made[0]["model_id"]
 
 
 def test_every_pod_of_the_overlay_keeps_its_root_read_only(cluster):
