@@ -18,7 +18,7 @@ from health_pipeline.modeling.profiles import effort_of
 from health_pipeline.modeling.rows import arrow_rows, metrics_json, to_json
 from health_pipeline.modeling.tables import model_table
 from health_pipeline.modeling.tracking import Tracker
-from health_pipeline.modeling.tuning import Tuned, carried, recipe_of, seed_of, tune, tuning_month
+from health_pipeline.modeling.tuning import Tuned, carried, purpose_of, recipe_of, seed_of, tune, tuning_month
 from health_pipeline.months import Month, MonthRange, month_key
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ class _Trainer:
         training = self.settings.training
         prepared = subject.prepare_for_tuning(self.family, self.effort, plan.threads)
         seed = seed_of(training.seed, self.family.name, month_key(month), "tuning")
-        return tune(self.family, prepared, self.effort, seed, month, training.study_storage)
+        purpose = purpose_of(subject.snapshot, subject.feature_schema_hash, self.recipe)
+        return tune(self.family, prepared, self.effort, seed, month, training.study_storage, purpose=purpose)
 
     def _read(self, month: Month) -> Subject | Skipped:
         return read_subject(self.warehouse, self.features, self.labels, month, self.settings)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -73,6 +74,12 @@ def recipe_of(settings: Settings, effort: Effort) -> dict[str, Any]:
     }
 
 
+def purpose_of(snapshot: str, feature_schema_hash: str, recipe: Mapping[str, Any]) -> str:
+    """Digest of what a study is about: the rows, the features that a model may see, and the recipe."""
+    content = json.dumps([snapshot, feature_schema_hash, recipe], sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+
+
 def seed_of(seed: int, *parts: str) -> int:
     """A seed of its own for each purpose, the same in every process."""
     digest = hashlib.blake2b(":".join([str(seed), *parts]).encode(), digest_size=4)
@@ -80,7 +87,14 @@ def seed_of(seed: int, *parts: str) -> int:
 
 
 def tune(
-    family: Family, prepared: Prepared, effort: Effort, seed: int, month: Month, storage: str | None = None
+    family: Family,
+    prepared: Prepared,
+    effort: Effort,
+    seed: int,
+    month: Month,
+    storage: str | None = None,
+    *,
+    purpose: str = "",
 ) -> Tuned:
     """Try the defaults and then what the sampler proposes.
 
@@ -96,6 +110,8 @@ def tune(
         seed: of proposals and fits.
         month: tuning month.
         storage: Optuna storage; None keeps the study in memory.
+        purpose: digest of the rows and the recipe. A kept study goes on only where it is the same: losses on other
+            rows say nothing about these.
     """
     import optuna
 
@@ -103,7 +119,7 @@ def tune(
         return Tuned(month, dict(family.defaults))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        study_name=f"{family.name}-{month:%Y-%m}-{seed}",
+        study_name="-".join(filter(None, (family.name, f"{month:%Y-%m}", str(seed), purpose))),
         direction="minimize",
         storage=open_storage(storage),
         load_if_exists=True,

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from health_pipeline.modeling import model_table, train_months
 from health_pipeline.modeling.candidate import read_subject
 from health_pipeline.modeling.families import LogisticRegression, family_named
 from health_pipeline.modeling.profiles import PROFILES, effort_of
+from health_pipeline.modeling.tracking import Tracked, Tracker
 from health_pipeline.modeling.tuning import carried, seed_of, tune, tuning_month
-from health_pipeline.months import parse_month
+from health_pipeline.months import MonthRange, parse_month
 from health_pipeline.settings import TrainingSettings
-from health_pipeline_tests.modeling.conftest import FEATURES, LABELS, whole
+from health_pipeline.warehouse import Slice
+from health_pipeline_tests.modeling.conftest import CLOCK, FEATURES, LABELS, settings_in, store, whole
 
 MONTH = parse_month("2023-02")
 EFFORT = replace(PROFILES["standard"], samples=6, max_rounds=60, grace_rounds=25)
@@ -131,3 +136,25 @@ def test_knobs_win_over_the_profile():
     effort = effort_of(knobs)
     assert (effort.samples, effort.max_rounds, effort.grace_rounds) == (0, 7, 2)
     assert (effort.bags, effort.replicates, effort.profile) == (3, 9, "thorough")
+
+
+def test_a_kept_study_does_not_answer_for_rows_that_came_after_it(tmp_path, warehouse, rows, monkeypatch):
+    """Outcomes were restated: the parameters are those a study without a past finds, not those of the old rows."""
+    monkeypatch.setattr(Tracker, "log", lambda *_args: Tracked("run", "1"))
+    features, labels = rows
+    table = model_table("logistic_regression")
+
+    def tuning(storage: str | None) -> dict:
+        settings = settings_in(tmp_path, samples=3, study_storage=storage)
+        month = MonthRange(settings.first_model_month, settings.first_model_month)
+        slices = whole(FEATURES), whole(LABELS), Slice(table, MonthRange(month.first, month.first))
+        row = train_months("logistic_regression", warehouse, *slices, month, settings, CLOCK, str).to_pylist()[0]
+        return json.loads(row["parameters"])["tuning"]
+
+    kept = f"journal:{tmp_path / 'study.log'}"
+    before = tuning(kept)
+    assert tuning(kept) == before == tuning(None)
+    place = labels.schema.get_field_index("readmitted_30d")
+    restated = pa.array(np.random.default_rng(5).random(labels.num_rows) < 0.3)
+    store(warehouse, features, labels.set_column(place, "readmitted_30d", restated))
+    assert tuning(kept) == tuning(None) != before
