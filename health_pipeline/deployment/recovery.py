@@ -191,18 +191,25 @@ def rollback(tools: Tools, *, actor: str, reason: str, to: str | None = None) ->
 
 
 def _goal(tools: Tools, serving: Serving | None, to: str | None) -> Event:
-    """The promotion to which a rollback goes back."""
+    """The promotion to which a rollback goes back: of the release named, or the last one before the serving release's.
+
+    Going back twice goes back by two: what was promoted after the serving release is what somebody went back from.
+    """
     there = set(tools.target.releases())
     promotions = [
         event
         for event in tools.history.events()
         if event.step == "promotion" and event.outcome == "pass" and event.release in there
     ]
-    for event in reversed(promotions):
-        if to in {event.release, event.model_id} or (
-            to is None and (serving is None or event.release != serving.release)
-        ):
-            return event
+    current = serving.release if serving is not None else None
+    if to is not None:
+        possible = [event for event in promotions if to in {event.release, event.model_id}]
+    else:
+        places = [place for place, event in enumerate(promotions) if event.release == current]
+        before = promotions[: places[-1]] if places else promotions
+        possible = [event for event in before if event.release != current]
+    if possible:
+        return possible[-1]
     known = ", ".join(dict.fromkeys(str(event.model_id) for event in promotions)) or "none"
     raise DeploymentError(
         "no former release is there to go back to" if to is None else f"model {to} was never promoted, or is gone",

@@ -1,0 +1,67 @@
+"""Where a rollback by hand goes, after any history."""
+
+from __future__ import annotations
+
+import datetime as dt
+from types import SimpleNamespace
+
+import pytest
+
+from health_pipeline.clock import system_clock
+from health_pipeline.deployment import History, rollback
+from health_pipeline.deployment.target import Serving
+from health_pipeline.errors import DeploymentError
+
+MAY = dt.date(2023, 5, 1)
+
+
+class Target:
+    """A target that switches at once."""
+
+    name, environment = "paper", "production"
+
+    def __init__(self, releases: list[str]) -> None:
+        self._releases, self._release = releases, releases[-1]
+
+    def releases(self) -> list[str]:
+        return self._releases
+
+    def restore(self, release_id: str) -> None:
+        self._release = release_id
+
+    def serving(self) -> Serving:
+        return Serving(self._release, f"sha256:{self._release}", self._release, {self._release: 1.0})
+
+
+@pytest.fixture
+def tools(tmp_path):
+    history = History(tmp_path / "history.jsonl", system_clock)
+    promoted = ["first", "second", "third"]
+    for release in promoted:
+        history.append(
+            month=MAY,
+            attempt="a",
+            actor="test",
+            step="promotion",
+            outcome="pass",
+            model_id=release,
+            release=release,
+            digest=f"sha256:{release}",
+        )
+    registry = SimpleNamespace(holder=lambda _alias: None, point=lambda _alias, _model: None)
+    return SimpleNamespace(
+        history=history, target=Target(promoted), registry=registry, clock=system_clock, alert=lambda _alert: None
+    )
+
+
+def test_going_back_again_does_not_return_to_what_one_went_back_from(tools):
+    assert rollback(tools, actor="me", reason="the third is bad").model_id == "second"
+    assert rollback(tools, actor="me", reason="the second is bad too").model_id == "first"
+    with pytest.raises(DeploymentError, match="no former release"):
+        rollback(tools, actor="me", reason="and the first")
+    assert rollback(tools, actor="me", reason="by name", to="third").model_id == "third"
+
+
+def test_where_something_else_serves_the_last_promoted_release_is_taken(tools):
+    tools.target.restore("by other means")
+    assert rollback(tools, actor="me", reason="who put that there?").model_id == "third"
