@@ -26,6 +26,10 @@ LEAST_REFERENCE_MONTHS = 3
 LEAST_SHARE = 0.05
 """A category with a smaller share of the reference is left out: it would cost a degree of freedom and show nothing."""
 
+LEAST_OWN_SHARE = 0.1
+"""A category of which less than this is its own, not told by the ones before it (the same stays lack disposition and
+payer), is left out: what is left of it is a handful of stays, or none, and a test on none is no number at all."""
+
 _Z95 = 1.959963984540054
 
 
@@ -102,7 +106,8 @@ def compare_outcomes(window: Outcomes, reference: Outcomes, least_events: int) -
             normal approximation).
 
     Returns:
-        None when the reference is shorter than ``LEAST_REFERENCE_MONTHS`` or there are too few events.
+        None when the reference is shorter than ``LEAST_REFERENCE_MONTHS``, there are too few events, or all scores are
+        the same.
     """
     events = window.outcome.sum()
     if np.unique(reference.month).size < LEAST_REFERENCE_MONTHS or min(events, window.outcome.size - events) < max(
@@ -110,10 +115,12 @@ def compare_outcomes(window: Outcomes, reference: Outcomes, least_events: int) -
     ):
         return None
     names, design = _design(window, reference, least_events)
+    if names[:2] != ["intercept", "slope"]:
+        return None
     logit = np.r_[reference.logit, window.logit]
     outcome = np.r_[reference.outcome, window.outcome]
     beta = fit_logistic(design, outcome, offset=logit)
-    if np.isnan(beta).any():  # collinear strata, or a category without any event
+    if np.isnan(beta).any():  # not determined by the outcomes
         names, design = names[:2], design[:, :2]
         beta = fit_logistic(design, outcome, offset=logit)
         if np.isnan(beta).any():
@@ -148,8 +155,8 @@ def combine(p_values: Sequence[float]) -> float:
 
 
 def _design(window: Outcomes, reference: Outcomes, least_events: int) -> tuple[list[str], Floats]:
-    """Columns: one, centred log-odds, then each category but the commonest, as far as it is large enough."""
-    logit = np.r_[reference.logit, window.logit]
+    """Columns: one, centred log-odds, then each category but the commonest, if it is large enough and tells its own."""
+    logit, before_rows = np.r_[reference.logit, window.logit], reference.logit.size
     names, columns = ["intercept", "slope"], [np.ones(logit.size), logit - reference.logit.mean()]
     for name, values in window.strata.items():
         before = reference.strata[name]
@@ -163,7 +170,28 @@ def _design(window: Outcomes, reference: Outcomes, least_events: int) -> tuple[l
                 continue
             names.append(f"{name}={category}")
             columns.append(np.r_[before == category, inside].astype(np.float64))
-    return names, np.column_stack(columns)
+    design = np.column_stack(columns)
+    kept = _independent(design[:before_rows], design[before_rows:])
+    return [names[index] for index in kept], design[:, kept]
+
+
+def _independent(*parts: Floats) -> list[int]:
+    """Columns that keep something of their own beside the kept ones before them, in every part of the rows."""
+    products = [part.T @ part for part in parts]
+    kept: list[int] = [0]
+    for index in range(1, products[0].shape[0]):
+        if all(_own_share(product, kept, index) >= LEAST_OWN_SHARE for product in products):
+            kept.append(index)
+    return kept
+
+
+def _own_share(product: Floats, kept: list[int], index: int) -> float:
+    """Share of a column's variance that the kept columns (the first one is constant) do not explain."""
+    centred = product[index, index] - product[0, index] ** 2 / product[0, 0]
+    if centred <= 1e-12 * product[index, index]:
+        return 0.0
+    explained = product[kept, index] @ np.linalg.solve(product[np.ix_(kept, kept)], product[kept, index])
+    return float((product[index, index] - explained) / centred)
 
 
 def _information(design: Floats, weight: Floats) -> Floats:

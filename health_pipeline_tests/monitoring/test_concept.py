@@ -98,6 +98,39 @@ def test_too_little_history_or_too_few_events_say_nothing() -> None:
     assert compare_outcomes(few, months(1, range(9)), 10) is None
 
 
+def without_fields(found: Outcomes, seed: int, *, together: bool) -> Outcomes:
+    """A fifth of the stays lack disposition and payer: the same stays, or others."""
+    random = np.random.default_rng([seed, found.month[0], 7])
+    lacks = [random.random(found.month.size) < 0.2 for _ in range(2)]
+    strata = {
+        name: np.where(lack, "unknown", found.strata[name])
+        for name, lack in zip(("disposition", "payer"), lacks[:1] * 2 if together else lacks, strict=True)
+    }
+    return Outcomes(found.month, found.logit, found.outcome, found.strata | strata)
+
+
+@pytest.mark.parametrize(("window", "reference"), [(True, True), (True, False), (False, True)])
+def test_strata_with_the_same_stays_behind_them_are_tested_once(window: bool, reference: bool) -> None:
+    """A feed that loses several fields of the same stays neither stops the test nor makes up a change."""
+
+    def found(seed: int, cared: float) -> Change:
+        now = without_fields(months(seed, range(9, 10), cared=cared), seed, together=window)
+        change = compare_outcomes(now, without_fields(months(seed, range(9)), seed, together=reference), 10)
+        assert change is not None
+        return change
+
+    stable = [found(seed, 0.0).p_strata for seed in range(40)]
+    assert not np.isnan(stable).any()
+    assert np.mean(np.array(stable) < 0.01) <= 0.05
+    assert np.mean([found(seed, 1.2).p_strata < 0.01 for seed in range(20)]) > 0.9
+
+
+def test_a_month_in_which_all_scores_are_the_same_says_nothing() -> None:
+    now = months(1, range(9, 10))
+    flat = Outcomes(now.month, np.full(now.logit.size, -2.0), now.outcome, now.strata)
+    assert compare_outcomes(flat, months(1, range(9)), 10) is None
+
+
 def test_combination() -> None:
     assert combine([0.03]) == pytest.approx(0.03)
     assert combine([0.2, math.nan, 0.2]) == pytest.approx(0.2)
