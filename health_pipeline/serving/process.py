@@ -71,6 +71,7 @@ def run_worker(
     engine = Engine(
         release.parent if release is not None else places.releases, load, counters, log, settings.serving.max_records
     )
+    seen = _stamp(places.traffic)  # before it is read: what changes while models are loaded is taken over afterwards
     if release is not None:
         packed = read_release(release)
         traffic: Traffic | None = Traffic(generation=1, routes=(Route(release.name, packed.digest, 1.0),))
@@ -103,7 +104,9 @@ def run_worker(
             _log.info("draining")
 
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, drain)
-        watcher = None if release is not None else asyncio.create_task(_watch(places.traffic, engine, state, server))
+        watcher = None
+        if release is None:
+            watcher = asyncio.create_task(_watch(places.traffic, engine, state, server, seen))
         await server.serve(sockets=[sock])
         if watcher is not None:
             watcher.cancel()
@@ -124,10 +127,20 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-async def _watch(path: Path, engine: Engine, state: State, server: uvicorn.Server) -> None:
-    """Take over each new generation of the manifest; one that cannot be loaded changes nothing but the report."""
+Stamp = tuple[int, int, int] | None
+
+
+async def _watch(path: Path, engine: Engine, state: State, server: uvicorn.Server, seen: Stamp) -> None:
+    """Take over each new generation of the manifest; one that cannot be loaded changes nothing but the report.
+
+    Args:
+        path: the manifest.
+        engine: takes it over.
+        state: gets the report.
+        server: told to end when the supervisor is gone.
+        seen: stamp of the manifest that the engine was started with.
+    """
     parent = os.getppid()
-    seen = _stamp(path)
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(WATCH_SECONDS)
@@ -147,15 +160,16 @@ async def _watch(path: Path, engine: Engine, state: State, server: uvicorn.Serve
                 continue
             generation = traffic.generation
             live = await loop.run_in_executor(None, engine.prepare, traffic)
-        except DeploymentError as error:
-            state.rejected = {"generation": generation, "reason": str(error)}
-            _log.error("traffic_rejected", generation=generation, reason=str(error))
+        except Exception as error:  # noqa: BLE001  (a watcher that died would never follow a manifest again)
+            reason = str(error) if isinstance(error, DeploymentError) else f"{type(error).__name__}: {error}"
+            state.rejected = {"generation": generation, "reason": reason}
+            _log.error("traffic_rejected", generation=generation, reason=reason)
             continue
         state.rejected = None
         engine.take_over(live)
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _stamp(path: Path) -> Stamp:
     try:
         status = path.stat()
     except FileNotFoundError:
