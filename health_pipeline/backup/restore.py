@@ -173,7 +173,7 @@ def _refuse_in_use(settings: Settings, home: Path) -> None:
     for lock in home.glob("serving/*/supervisor.lock"):
         with lock.open("r+") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 users.append(f"the API of {lock.parent.name}")
     if users:

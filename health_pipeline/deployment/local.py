@@ -252,7 +252,8 @@ class LocalTarget:
         try:
             with self._places.lock.open("r+") as lock:
                 try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    # Shared: two who look at once must not take each other for the supervisor.
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except OSError:
                     content = lock.read().strip()
                     return int(content) if content.isdigit() else 0

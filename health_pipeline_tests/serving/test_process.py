@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -147,3 +149,22 @@ def test_a_port_of_somebody_else_is_named_before_anything_changes(target):
     with bind("127.0.0.1", target._port), pytest.raises(DeploymentError, match="cannot listen on"):
         target.check()
     target.check()
+
+
+def test_two_who_look_at_once_do_not_take_each_other_for_the_supervisor(target, monkeypatch):
+    """The file still holds the number of one that is gone, which may be any process of today."""
+    from health_pipeline.deployment import local
+
+    target._places.lock.parent.mkdir(parents=True)
+    target._places.lock.write_text("4000000")
+    seen = []
+
+    def flock(file, operation):
+        fcntl.flock(file, operation)
+        if not seen:
+            seen.append("the first one holds its lock")
+            seen.append(target._supervisor())
+
+    monkeypatch.setattr(local, "fcntl", SimpleNamespace(**{**vars(fcntl), "flock": flock}))
+    assert target._supervisor() is None
+    assert seen[1] is None
