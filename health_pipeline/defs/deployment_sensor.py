@@ -31,6 +31,7 @@ from health_pipeline.warehouse import Slice, Warehouse
 GATES = tuple(check.name for check in CHECKS if check.blocking)
 PAUSES = (60.0, 600.0)
 """Seconds before the second and the third try of a deployment that broke off; there is no fourth."""
+MIRROR = "mirror_history"
 RECOVERY_PAUSE_SECONDS, LONGEST_RECOVERY_PAUSE_SECONDS = 30.0, 600.0
 """Wait after a recovery that failed, doubled up to the longest: traffic hangs on it, so it is never given up."""
 
@@ -94,7 +95,7 @@ def build_sensor(
                 )
                 notify.send(given_up, settings, clock)
         if not found:  # a deployment copies its own rows, and has none yet
-            found += _copies(events, cursor, partitions)
+            found += _copies(instance, events, cursor, partitions, now)
         reasons = [item for item in wishes if isinstance(item, str)]
         return dg.SensorResult(
             run_requests=found,
@@ -125,13 +126,26 @@ def _recovery(instance: dg.DagsterInstance, transition: Transition, now: float) 
     return [dg.RunRequest(run_key=f"{key}#{tries + 1}", job_name="recover_deployment", tags={REQUEST_TAG: key})]
 
 
-def _copies(events: Sequence[Event], cursor: dict[str, Any], partitions: Partitions) -> Iterator[dg.RunRequest]:
-    """Months whose history has rows that were not seen before."""
+def _copies(
+    instance: dg.DagsterInstance, events: Sequence[Event], cursor: dict[str, Any], partitions: Partitions, now: float
+) -> Iterator[dg.RunRequest]:
+    """Months whose history has rows that are not in the warehouse yet; the cursor goes on when all copies are made."""
     fresh = [event for event in events if event.sequence > cursor["mirrored"]]
+    are_made = True
     for month in sorted({event.month for event in fresh} & set(partitions.models.get_partition_keys())):
         last = max(event.sequence for event in fresh if event.month == month)
-        yield dg.RunRequest(run_key=f"mirror-{month}-{last}", partition_key=month, job_name="mirror_history")
-    cursor["mirrored"] = max((event.sequence for event in events), default=0)
+        key = f"{MIRROR}:{month}:{last}"
+        runs = instance.get_runs(dg.RunsFilter(tags={REQUEST_TAG: key}))
+        if any(run.status == dg.DagsterRunStatus.SUCCESS for run in runs):
+            continue
+        are_made = False
+        attempt = next_attempt(key, instance, now)
+        if attempt is not None:
+            yield dg.RunRequest(
+                run_key=f"{key}#{attempt}", partition_key=month, job_name=MIRROR, tags={REQUEST_TAG: key}
+            )
+    if are_made:
+        cursor["mirrored"] = max((event.sequence for event in events), default=0)
 
 
 def _wishes(

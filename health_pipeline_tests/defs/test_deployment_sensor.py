@@ -14,6 +14,7 @@ from health_pipeline.defs.build import build_definitions
 from health_pipeline.defs.deployment import build_jobs
 from health_pipeline.defs.deployment_sensor import GATES, PAUSES, build_sensor
 from health_pipeline.defs.partitions import Partitions
+from health_pipeline.defs.requests import PAUSES as REQUEST_PAUSES
 from health_pipeline.defs.requests import REQUEST_TAG
 from health_pipeline.deployment import history_of
 from health_pipeline.modeling.rows import arrow_rows
@@ -46,10 +47,11 @@ def settings(tmp_path, monkeypatch):
 
 @pytest.fixture
 def tick(settings, instance, defs):
-    def look(clock=FAR):
+    def look(clock=FAR, mirrored=100):
         jobs = build_jobs(settings, clock)
         built = build_sensor(settings, Partitions.of(settings), clock, jobs, dg.DefaultSensorStatus.STOPPED)
-        context = dg.build_sensor_context(instance=instance, cursor='{"mirrored": 100}', definitions=defs)
+        cursor = json.dumps({"mirrored": mirrored})
+        context = dg.build_sensor_context(instance=instance, cursor=cursor, definitions=defs)
         return built.evaluate_tick(context)
 
     return look
@@ -235,3 +237,21 @@ def test_nothing_is_asked_for_while_a_deployment_is_under_way(settings, instance
     tags = {"health_pipeline/deployment": "true"}
     instance.add_run(dg.DagsterRun(job_name="deploy", run_id=None, tags=tags, status=dg.DagsterRunStatus.STARTED))
     assert "under way" in tick().skip_message
+
+
+def test_rows_of_the_history_are_copied_until_a_copy_has_succeeded(settings, instance, tick):
+    """A copy whose run died is asked for again: the rows of a deployment that failed would never reach the table."""
+    happened(settings, "2024-03", "one", ("registered_model", "fail"))
+    first = tick(at(0), mirrored=0)
+    assert asked(first) == [("mirror_history", "2024-03")]
+    ran(instance, first, FAILURE, "mirror_history")
+    assert json.loads(first.cursor) == {"mirrored": 0}
+    assert asked(tick(at(REQUEST_PAUSES[0] - 1), mirrored=0)) == []
+    second = tick(at(REQUEST_PAUSES[0] + 1), mirrored=0)
+    assert asked(second) == [("mirror_history", "2024-03")]
+    ran(instance, second, SUCCESS, "mirror_history")
+    done = tick(mirrored=0)
+    assert asked(done) == []
+    assert json.loads(done.cursor) == {"mirrored": 1}
+    happened(settings, "2024-03", "one", ("skip", "skipped"))
+    assert asked(tick(mirrored=1)) == [("mirror_history", "2024-03")]
