@@ -8,6 +8,7 @@ While the disk refuses writes, rows wait in memory up to ``MAX_QUEUED``; beyond 
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import os
@@ -207,8 +208,11 @@ class PredictionLog:
                 remaining = remaining[self._file.write(remaining) :]
             os.fsync(self._file.fileno())
         except OSError:
+            # All of these lines are written again, into a new file: none of them must stay in this one.
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._written)
             self._file.close()
-            self._file = None  # a new file: the torn line of this one is skipped by the reader
+            self._file = None
             raise
         self._written += len(lines)
 

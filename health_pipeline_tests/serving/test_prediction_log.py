@@ -66,6 +66,47 @@ def test_a_full_disk_loses_nothing_that_fits_in_memory(tmp_path):
     assert len(list(read_log(tmp_path))) == 1500
 
 
+@pytest.mark.parametrize("fault", ["the disk is full in the middle of a write", "the sync fails"])
+def test_a_write_that_fails_half_way_doubles_no_row(tmp_path, monkeypatch, fault):
+    class Disk:
+        """Takes some rows and a part of one, then nothing."""
+
+        def __init__(self, path):
+            self._file, self._left = path.open("ab", buffering=0), 2_000
+
+        def write(self, content):
+            if not fails:
+                return self._file.write(content)
+            if not self._left:
+                raise OSError(errno.ENOSPC, "no space")
+            taken = self._file.write(content[: self._left])
+            self._left -= taken
+            return taken
+
+        def __getattr__(self, name):
+            return getattr(self._file, name)
+
+    def fsync(descriptor):
+        if fails:
+            raise OSError(errno.EIO, "gone")
+
+    full = fault.startswith("the disk")
+    fails = True
+    if not full:
+        monkeypatch.setattr(prediction_log.os, "fsync", fsync)
+    open_file = Disk if full else (lambda path: path.open("ab", buffering=0))
+    log = PredictionLog(tmp_path, Hasher(KEY), flush_seconds=0.01, open_file=open_file)
+    for number in range(50):
+        log.append(row(number))
+    wait_until(lambda: log.is_failing)
+    fails = False
+    wait_until(lambda: log.written_rows == 50)
+    log.close()
+    assert [entry["patient_hash"] for entry in read_log(tmp_path)] == [
+        pseudonym(f"patient-{number}", KEY) for number in range(50)
+    ]
+
+
 def test_beyond_the_memory_bound_rows_are_dropped_and_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(prediction_log, "MAX_QUEUED", 10)
 
