@@ -17,9 +17,10 @@ from dagster._core.storage.tags import (
 )
 
 from health_pipeline.defs.due import Due, Stage
-from health_pipeline.months import MonthRange, month_key, parse_month
+from health_pipeline.months import Month, MonthRange, month_key, parse_month
 
 REQUEST_TAG = "health_pipeline/request"
+EXTRACTS_TAG = "health_pipeline/extracts"
 IMPROVEMENT_TAG = "health_pipeline/improvement"
 TRIGGER_TAG = "health_pipeline/trigger"
 REASON_TAG = "health_pipeline/reason"
@@ -53,6 +54,9 @@ STAGES = {
 
 IMPROVEMENTS = frozenset({Stage.RETRAIN, Stage.IMPROVEMENT, Stage.SCORING})
 """Stages of which one runs at a time."""
+
+TURNS = {Stage.EXTRACTS: EXTRACTS_TAG} | dict.fromkeys(IMPROVEMENTS, IMPROVEMENT_TAG)
+"""Tags of which dagster.yaml lets one run at a time, in the order of the requests."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,8 @@ def requests(
 ) -> Iterator[dg.RunRequest]:
     """A run request for each item that was not tried yet, or whose last try failed long enough ago.
 
-    What a run under way is making is not asked for again.
+    What a run under way is making is not asked for again, and what has no such month not at all: a file of a month that
+    has not closed yet waits, and one request that Dagster cannot take would lose all others of the tick.
 
     Args:
         items: what is due.
@@ -105,6 +110,8 @@ def requests(
     """
     for item in items:
         keys = STAGES[item.stage].resolve(graph)
+        if not _have_month(keys, item.month, graph):
+            continue
         if any(keys & run.keys and item.month in run.months for run in busy):
             continue
         attempt = next_attempt(item.key, instance, now)
@@ -113,14 +120,20 @@ def requests(
         tags = {REQUEST_TAG: item.key, TRIGGER_TAG: trigger}
         if reason:
             tags[REASON_TAG] = reason
-        if item.stage in IMPROVEMENTS:
-            tags[IMPROVEMENT_TAG] = "true"
+        if item.stage in TURNS:
+            tags[TURNS[item.stage]] = "true"
         yield dg.RunRequest(
             run_key=f"{item.key}#{attempt}",
             partition_key=month_key(item.month),
             asset_selection=sorted(keys),
             tags=tags,
         )
+
+
+def _have_month(keys: Iterable[dg.AssetKey], month: Month, graph: BaseAssetGraph[Any]) -> bool:
+    """Whether the month is a partition of all these assets."""
+    partitions = (graph.get(key).partitions_def for key in keys)
+    return all(each is None or each.has_partition_key(month_key(month)) for each in partitions)
 
 
 def next_attempt(key: str, instance: dg.DagsterInstance, now: float, pauses: Sequence[float] = PAUSES) -> int | None:

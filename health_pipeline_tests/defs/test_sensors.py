@@ -1,18 +1,31 @@
 """Sensors on a real home: what they request and whom they tell, once."""
 
 import json
+import os
 import time
 import uuid
+from importlib.resources import files
+from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 from dagster._core.events import DagsterEvent, DagsterEventType, JobFailureData, RunFailureReason
 
 from health_pipeline.clock import system_clock
+from health_pipeline.defs.build import build_definitions
 from health_pipeline.defs.due import Due, Stage
 from health_pipeline.defs.instance import open_instance
 from health_pipeline.defs.partitions import Partitions
-from health_pipeline.defs.requests import IMPROVEMENT_TAG, LONGEST_RUN_SECONDS, PAUSES, REQUEST_TAG, requests, under_way
+from health_pipeline.defs.requests import (
+    EXTRACTS_TAG,
+    IMPROVEMENT_TAG,
+    LONGEST_RUN_SECONDS,
+    PAUSES,
+    REQUEST_TAG,
+    requests,
+    under_way,
+)
 from health_pipeline.defs.sensors import build_sensors
 from health_pipeline.months import parse_month
 from health_pipeline.settings import load_settings
@@ -214,18 +227,48 @@ def empty_asset(schema, name, group, partitions=MONTHS):
     return empty
 
 
-def test_only_improvements_carry_the_tag_that_keeps_two_from_running_at_once(instance):
+@pytest.mark.parametrize(
+    ("stage", "turn"),
+    [(Stage.EXTRACTS, EXTRACTS_TAG), (Stage.LABELS, None), (Stage.IMPROVEMENT, IMPROVEMENT_TAG)],
+)
+def test_stages_that_take_turns_carry_the_tag_that_lets_one_of_them_run_at_a_time(instance, stage, turn):
+    """Extracts too: features look back, and a month that overtakes the one before would not see it."""
     made = [
+        empty_asset("bronze", "admissions", "bronze"),
+        empty_asset("silver", "admissions", "silver"),
+        empty_asset("gold", "features", "gold"),
+        empty_asset("gold", "cohort_attrition", "gold"),
         empty_asset("models", "champion", "models"),
         empty_asset("gold", "predictions", "scoring"),
         empty_asset("monitoring", "drift", "monitoring"),
     ]
     everything = dg.Definitions(assets=[labels, *made]).resolve_asset_graph()
-    items = [Due(Stage.LABELS, JAN, "7"), Due(Stage.IMPROVEMENT, JAN, "8")]
-    first, second = requests(items, instance, everything, now=0.0, trigger="new_files")
-    assert IMPROVEMENT_TAG not in first.tags
-    assert second.tags[IMPROVEMENT_TAG] == "true"
-    assert len(second.asset_selection) == 3
+    (request,) = requests([Due(stage, JAN, "7")], instance, everything, now=0.0, trigger="new_files")
+    assert [tag for tag in (EXTRACTS_TAG, IMPROVEMENT_TAG) if tag in request.tags] == ([turn] if turn else [])
+    limits = yaml.safe_load(files("health_pipeline.defs").joinpath("dagster.yaml").read_text())["concurrency"]["runs"]
+    limited = {limit["key"] for limit in limits["tag_concurrency_limits"] if limit["limit"] == 1}
+    assert turn is None or turn in limited
+
+
+@pytest.mark.parametrize(("month", "asked"), [("2022-06", True), ("2022-07", False), ("2021-12", False)])
+def test_a_month_that_its_assets_do_not_have_is_not_asked_for(instance, month, asked):
+    items = [Due(Stage.LABELS, parse_month(month), "7")]
+    assert bool(list(requests(items, instance, graph(), now=0.0, trigger="new_files"))) is asked
+
+
+def test_a_file_of_a_month_that_has_not_closed_waits_and_keeps_no_other_from_being_asked_for(tmp_path, monkeypatch):
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    settings = load_settings(home=tmp_path, start_month="2022-01", end_month="")
+    for month in ("2022-01", "2999-01"):
+        file = Path(settings.landing_uri, "admissions", f"{month}.csv")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("encounter_id")
+        os.utime(file, (1e9, 1e9))
+    repository = build_definitions(settings).get_repository_def()
+    with open_instance(settings) as instance:
+        context = dg.build_sensor_context(instance=instance, repository_def=repository)
+        tick = repository.get_sensor_def("new_landing_files").evaluate_tick(context)
+    assert [request.partition_key for request in tick.run_requests] == ["2022-01-01"]
 
 
 def run_of(instance, *keys, first="2022-01-01", last="2022-03-01", status=dg.DagsterRunStatus.STARTED):
