@@ -13,7 +13,7 @@ from health_pipeline.clock import Clock
 from health_pipeline.defs.due import Due, Stage
 from health_pipeline.defs.partitions import Partitions
 from health_pipeline.defs.requests import STAGES, TRIGGER_TAG, requests, under_way
-from health_pipeline.defs.state import records_of
+from health_pipeline.defs.state import records_of, refused_months
 from health_pipeline.months import Month, MonthRange, month_key, parse_month, shift
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse import Warehouse
@@ -92,6 +92,9 @@ def _judge(
     labels: Mapping[Month, int] = records_of(instance, "gold.labels")
     if matured not in labels:
         return _Answer(f"{request.reason}; waits for the labels of {matured:%Y-%m}", is_final=False)
+    refused = refused_months(instance)
+    if any(month <= latest for months in refused.values() for month in months):
+        return _Answer(f"{request.reason}; a blocking check of features or labels says no", is_final=False)
     return _Answer(request.reason, Due(Stage.RETRAIN, target, f"{labels[matured]}"))
 
 

@@ -2,9 +2,11 @@
 
 import datetime as dt
 import json
+import uuid
 
 import dagster as dg
 import pytest
+from dagster._core.events import DagsterEvent
 
 from health_pipeline.clock import frozen_clock
 from health_pipeline.defs.drift_sensor import build_drift_sensor
@@ -118,6 +120,21 @@ def test_a_month_is_judged_again_only_when_monitoring_says_something_new(setting
     assert "judged already" in tick(settings, instance, first.cursor).skip_message
     store(instance, "monitoring/performance", shift(months.last, -1))  # its outcomes have matured
     assert "no retrain needed" in tick(settings, instance, first.cursor).skip_message
+
+
+def test_it_waits_for_labels_that_a_blocking_check_refuses(settings, instance):
+    months = months_of(settings)
+    drifting(settings, instance, months)
+    evaluation = dg.AssetCheckEvaluation(
+        check_name="labels_matured",
+        asset_key=dg.AssetKey(["gold", "labels"]),
+        passed=False,
+        metadata={},
+        partition=f"{months.first:%Y-%m-01}",
+    )
+    event = DagsterEvent(dg.DagsterEventType.ASSET_CHECK_EVALUATION.value, "any", event_specific_data=evaluation)
+    instance.report_dagster_event(event, run_id=str(uuid.uuid4()))
+    assert "a blocking check" in tick(settings, instance).skip_message
 
 
 def test_it_waits_for_the_labels_that_matured_with_the_month(settings, instance):
