@@ -29,6 +29,9 @@ _IMPORTANCE_ROWS = 500
 _REPLICATES = 200
 _RISK_GROUPS = 10
 
+Group = tuple[str, str, NDArray[np.bool_]]
+"""Attribute, level, and the rows of the group."""
+
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
@@ -115,11 +118,13 @@ def group_rows(
 ) -> list[GroupRow]:
     """Discrimination and calibration by group of patients, with small groups suppressed."""
     found = []
-    for attribute, level, mask in _groups(rows):
-        count, events = int(mask.sum()), int(y[mask].sum())
-        if not _may_show(events, count, smallest):
+    groups = _groups(rows)
+    shown = _shown(groups, y, smallest)
+    for attribute, level, mask in groups:
+        if (attribute, level) not in shown:
             found.append(GroupRow(attribute, level, None, None, None))
             continue
+        count = int(mask.sum())
         estimates = measure_with_intervals(
             y[mask],
             probabilities[mask],
@@ -131,8 +136,26 @@ def group_rows(
     return found
 
 
-def _groups(rows: pa.Table) -> list[tuple[str, str, NDArray[np.bool_]]]:
-    groups = []
+def _shown(groups: list[Group], y: NDArray[np.float64], smallest: int) -> set[tuple[str, str]]:
+    """Groups that may be published: large enough, and such that no small number is left when they are subtracted.
+
+    The card says how many rows there are in all. Where the groups of an attribute that stay hidden, and rows without a
+    value, are few together, the smallest of the others hides with them.
+    """
+    shown: dict[tuple[str, str], int] = {
+        (attribute, level): int(mask.sum())
+        for attribute, level, mask in groups
+        if _may_show(int(y[mask].sum()), int(mask.sum()), smallest)
+    }
+    for attribute in {attribute for attribute, _, _ in groups}:
+        counts = {key: count for key, count in shown.items() if key[0] == attribute}
+        if counts and 0 < y.size - sum(counts.values()) < smallest:
+            del shown[min(counts, key=lambda key: (counts[key], key))]
+    return set(shown)
+
+
+def _groups(rows: pa.Table) -> list[Group]:
+    groups: list[Group] = []
     for attribute in _GROUPED_BY:
         if attribute in rows.column_names:
             values = pc.fill_null(rows[attribute].cast(pa.string()), "unknown")

@@ -110,13 +110,13 @@ def subgroups(
 
 
 def _hidden(masks: Mapping[tuple[str, str], NDArray[np.bool_]], small_number: int) -> set[tuple[str, str]]:
-    """Groups whose count stays unpublished: the small ones, and a second one where a lone one could be subtracted."""
+    """Groups whose count stays unpublished: the small ones, and a further one where subtraction left a small number."""
     hidden: set[tuple[str, str]] = set()
     for attribute in {key[0] for key in masks}:
         counts = {key: int(mask.sum()) for key, mask in masks.items() if key[0] == attribute}
         small = {key for key, count in counts.items() if count < small_number}
         others = sorted((count, key) for key, count in counts.items() if key not in small)
-        if len(small) == 1 and others:
+        if others and 0 < sum(counts[key] for key in small) < small_number:
             small.add(others[0][1])
         hidden |= small
     return hidden

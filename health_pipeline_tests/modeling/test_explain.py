@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from health_pipeline.modeling.candidate import fit_candidate, read_subject
@@ -83,6 +84,29 @@ def test_small_groups_are_suppressed_and_large_ones_are_not(candidate):
     assert found["medicaid"].rows is None
     assert found["medicaid"].roc_auc is None
     assert found["medicare"].rows > 0
+
+
+@pytest.mark.parametrize(
+    ("sexes", "ages", "hidden"),
+    [
+        ({"female": 200, "male": 196, None: 4}, {50.0: 200, 70.0: 200}, {"male", "unknown"}),
+        ({"female": 220, "male": 180}, {50.0: 190, 70.0: 205, None: 5}, {"45 to 64"}),
+        ({"female": 200, "male": 100, "other": 100}, {50.0: 200, 70.0: 200}, set()),
+    ],
+    ids=["a small group", "rows without a value", "nothing small"],
+)
+def test_no_small_group_can_be_subtracted_from_what_the_card_shows(sexes, ages, hidden):
+    def column(counts):
+        return [value for value, rows in counts.items() for _ in range(rows)]
+
+    rows = pa.table({"sex": column(sexes), "age_years": pa.array(column(ages), pa.float64())})
+    generator = np.random.default_rng(2)
+    y = (generator.random(400) < 0.4).astype(float)
+    found = group_rows(rows, y, generator.random(400), np.arange(400), smallest=11)
+    assert {row.level for row in found if row.rows is None} - {"under 45", "80 and older"} == hidden
+    for attribute in ("sex", "age"):
+        shown = sum(row.rows for row in found if row.attribute == attribute and row.rows is not None)
+        assert not 0 < 400 - shown < 11
 
 
 def test_an_observed_rate_of_few_events_is_left_out():

@@ -113,6 +113,8 @@ def test_small_numbers_are_hidden_and_cannot_be_subtracted():
     }
     two = judge({"race": levels(a=10, b=5, c=200)})
     assert (two["race=a"].rows, two["race=b"].rows, two["race=c"].rows) == (None, None, 200)
+    few = judge({"race": levels(a=3, b=4, c=200)})
+    assert [few[f"race={level}"].rows for level in "abc"] == [None, None, None], "seven together are few as well"
     assert judge({"race": levels(a=11)})["race=a"].rows == 11
     hidden_with_it = judge({"race": levels(a=10)})["race=other"]
     assert (hidden_with_it.rows, hidden_with_it.judged) == (None, True)
