@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -29,9 +30,10 @@ BUILD_SECONDS = 1800
 PUSH_SECONDS = 600
 PORT = 8080
 
-# What registries and networks say when another try may help, and when none will.
-PASSING = ("timeout", "timed out", "connection re", "no such host", "temporary", "503", "502", "eof", "unreachable")
-DENIED = ("unauthorized", "authentication required", "denied", "forbidden", "401", "403")
+# What registries and networks say when another try may help, and when none will. Statuses stand alone: digits of a
+# digest or of a month (xgb-202403-...) are none.
+PASSING = re.compile(r"timeout|timed out|connection re|no such host|temporary|\b50[23]\b|\beof\b|unreachable")
+DENIED = re.compile(r"unauthorized|authentication required|denied|forbidden|\b40[13]\b")
 
 
 class ImageTool:
@@ -182,13 +184,13 @@ class ImageTool:
                 return self._push(tool, tag, environment)
             except CommandError as error:
                 said = error.output.lower()
-                if any(word in said for word in DENIED):
+                if DENIED.search(said):
                     raise DeploymentError(
                         f"the registry refused the push: {error.output}",
                         where=self.repository,
                         remedy="check user, password and rights",
                     ) from error
-                if attempt == self._settings.push_attempts or not any(word in said for word in PASSING):
+                if attempt == self._settings.push_attempts or not PASSING.search(said):
                     raise DeploymentError(
                         f"the push failed after {attempt} tries: {error.output}",
                         where=self.repository,

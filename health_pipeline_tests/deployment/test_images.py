@@ -100,6 +100,21 @@ def test_network_faults_are_tried_again_with_growing_pauses(tool):
     assert tool.pauses == [1.0, 2.0]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        'pushing image "registry.example/team/api:lr-202403-1a2b3c4d5e-0f0f": read: connection reset by peer',
+        "writing blob sha256:77a401b2: dial tcp: i/o timeout",
+        "received unexpected HTTP status: 503 Service Unavailable",
+        "Patch https://registry.example/v2/: EOF",
+    ],
+)
+def test_digits_of_a_month_or_a_digest_are_no_refusal(tool, said):
+    package = tool.images.build(tool.release)
+    tool.script(pushes=[said])
+    assert tool.images.publish(package).digest.endswith("cd")
+
+
 def test_a_registry_that_stays_away_fails_after_all_tries(tool):
     package = tool.images.build(tool.release)
     tool.script(pushes=["dial tcp: connection refused"] * 10)
