@@ -10,6 +10,7 @@ and transactions are the same here, so the stock storage reads what this one wro
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from threading import RLock
 from typing import Any, Self
 
 from dagster._core.event_api import EventLogRecord, EventRecordsFilter
@@ -34,6 +35,8 @@ class PooledEventLogStorage(SqliteEventLogStorage):
         self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._batch: dict[str, Connection] | None = None
         super().__init__(base_dir, inst_data)
+        # What a batch does within its transaction takes the lock again; other threads wait for the end of it.
+        self._db_lock = RLock()  # type: ignore[assignment]
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store the events in one transaction a database: all of them or none."""
@@ -59,11 +62,12 @@ class PooledEventLogStorage(SqliteEventLogStorage):
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
-        if self._batch is not None and shard in self._batch:
-            yield self._batch[shard]
-            return
-        with self._db_lock, self._engine(shard).connect() as connection, connection.begin():
-            yield connection
+        with self._db_lock:
+            if self._batch is not None and shard in self._batch:
+                yield self._batch[shard]
+                return
+            with self._engine(shard).connect() as connection, connection.begin():
+                yield connection
 
     def _engine(self, shard: str) -> Engine:
         engine = self._engines.get(shard)

@@ -1,5 +1,8 @@
 """The pooled storage keeps the same records as Dagster's own, and either reads what the other wrote."""
 
+import threading
+from contextlib import suppress
+
 import dagster as dg
 import pytest
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
@@ -67,6 +70,36 @@ def test_a_batch_that_cannot_be_stored_leaves_nothing_behind(tmp_path, home):
         with pytest.raises(CheckError):
             storage.store_event_batch([*events, None])
         assert kinds(storage, run_id) == before
+
+
+def test_another_thread_has_no_part_in_the_transaction_of_a_batch(home, monkeypatch):
+    """Sensors run in threads of one process; what one of them records must not vanish with another's batch."""
+    with open_instance(home) as instance:
+        run_id = run(instance).run_id
+        storage = instance.event_log_storage
+        events = [entry for entry in instance.all_logs(run_id) if entry.is_dagster_event]
+        before = sum(count for _, count in kinds(storage, run_id))
+        within, stored = threading.Event(), PooledEventLogStorage.store_event
+
+        def fail_late(self, entry):
+            stored(self, entry)
+            if threading.current_thread() is batch:
+                within.set()
+                other.join(0.5)  # waits for the batch, or has got into it
+                raise RuntimeError("disk full")
+
+        def store_batch():
+            with suppress(RuntimeError):
+                storage.store_event_batch(events[:2])
+
+        monkeypatch.setattr(PooledEventLogStorage, "store_event", fail_late)
+        batch = threading.Thread(target=store_batch)
+        other = threading.Thread(target=lambda: within.wait() and storage.store_event(events[2]))
+        other.start()
+        batch.start()
+        batch.join()
+        other.join()
+        assert sum(count for _, count in kinds(storage, run_id)) == before + 1
 
 
 def test_only_the_newest_runs_stay_open(tmp_path):
