@@ -91,6 +91,7 @@ def restore_backup(settings: Settings, archive: Path, *, clock: Clock, replace: 
         _read_all(tar, manifest, archive, staging)
     staging.chmod(stat.S_IMODE(home.stat().st_mode) if home.is_dir() else 0o700)
     _relocate_models(staging / "mlflow.db", Path(manifest.home), home)
+    carried = _copy_secrets(home, staging)
     former = home.with_name(f"{home.name}.before-{clock():%Y%m%dT%H%M%S}") if occupied else None
     try:
         if former is not None:
@@ -102,7 +103,9 @@ def restore_backup(settings: Settings, archive: Path, *, clock: Clock, replace: 
             where=str(home),
             remedy="a mounted folder cannot be renamed: let the home be a folder inside of it",
         ) from error
-    return Restored(manifest, former, tuple(_carry(former, home)) if former is not None else ())
+    if former is not None and _move_landing(former, home):
+        carried = [LANDING, *carried]
+    return Restored(manifest, former, tuple(carried))
 
 
 @contextmanager
@@ -199,11 +202,35 @@ def _relocate_models(database: Path, before: Path, after: Path) -> None:
                 )
 
 
-def _carry(former: Path, home: Path) -> Iterator[str]:
-    """What archives leave out comes along from the former home, on the same disk, by renames."""
-    for name in (LANDING, *SECRETS):
-        source, target = former / name, home / name
-        if source.exists() and not target.exists():
+def _copy_secrets(home: Path, staging: Path) -> list[str]:
+    """Keys that the archive leaves out, copied before the homes are exchanged.
+
+    A home without its key would make a new one in the next run, and every patient would look new.
+    """
+    copied = []
+    for name in SECRETS:
+        source, target = home / name, staging / name
+        if source.is_file() and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            source.rename(target)
-            yield name
+            with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(source.read_bytes())
+                file.flush()
+                os.fsync(file.fileno())
+            copied.append(name)
+    return copied
+
+
+def _move_landing(former: Path, home: Path) -> bool:
+    """The landing zone that the archive leaves out, by a rename on the same disk; whether there was one."""
+    source, target = former / LANDING, home / LANDING
+    if not source.exists() or target.exists():
+        return False
+    try:
+        source.rename(target)
+    except OSError as error:
+        raise BackupError(
+            f"the home is restored, but its landing zone cannot be moved: {error.strerror}",
+            where=str(source),
+            remedy=f"mount or move it to {target}",
+        ) from error
+    return True

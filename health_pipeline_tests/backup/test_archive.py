@@ -1,6 +1,7 @@
 """Backup, destroy, restore on small homes made by hand."""
 
 import datetime as dt
+import errno
 import io
 import multiprocessing
 import os
@@ -8,6 +9,7 @@ import shutil
 import sqlite3
 import tarfile
 import time
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -160,6 +162,26 @@ def test_a_home_that_holds_something_is_refused_and_put_aside_on_request(setting
     assert restored.carried == ("landing", "pseudonym.key", "serving/token")
     assert (settings.home / "pseudonym.key").read_bytes() == b"0" * 64
     assert (settings.home / "landing" / "admissions" / "2022-01.csv").exists()
+
+
+def test_a_landing_zone_that_cannot_be_moved_costs_no_key(settings, tmp_path, monkeypatch):
+    """It may be a mounted share. A home without its key would give every patient a new pseudonym, without a word."""
+    take(settings, tmp_path / "home.tar")
+    rename = Path.rename
+
+    def on_another_disk(path, target):
+        if path.name == "landing":
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", on_another_disk)
+    with pytest.raises(BackupError, match="landing zone cannot be moved") as caught:
+        restore_backup(settings, tmp_path / "home.tar", clock=CLOCK, replace=True)
+    assert str(settings.home / "landing") in str(caught.value)
+    key = settings.home / "pseudonym.key"
+    assert key.read_bytes() == b"0" * 64
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert (settings.home / "serving" / "token").exists()
 
 
 def change(archive, path):
