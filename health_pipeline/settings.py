@@ -7,12 +7,15 @@ File: ``HEALTH_PIPELINE_CONFIG``, or ``settings.toml`` in the home. The environm
 from __future__ import annotations
 
 import os
+import tomllib
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import SettingsError as UnreadableError
 
 from health_pipeline.errors import SettingsError
 from health_pipeline.months import Month, MonthRange, parse_month, shift
@@ -341,10 +344,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments win over the environment, the environment over the file."""
-        file = os.environ.get(f"{PREFIX}CONFIG")
-        home = os.environ.get(f"{PREFIX}HOME", "data")
-        toml = TomlConfigSettingsSource(settings_cls, Path(file) if file else Path(home) / "settings.toml")
-        return init_settings, env_settings, toml
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _file())
 
     @cached_property
     def first_model_month(self) -> Month:
@@ -387,13 +387,44 @@ def load_settings(**overrides: Any) -> Settings:
     """Read the settings once; a wrong value becomes one clear line.
 
     Raises:
-        SettingsError: names the setting, what it got and what it accepts.
+        SettingsError: names the setting, what it got (unless that may be a secret) and what it accepts.
     """
+    remedy = "see docs/reference/settings.md"
     try:
         return Settings(**overrides)
     except ValidationError as error:
         first = error.errors()[0]
         path = [str(part) for part in first["loc"]]
         name = PREFIX + "__".join(path).upper() if path else PREFIX + "*"
-        got = "" if "key" in name.lower() else f", got {first['input']!r}" if path else ""
-        raise SettingsError(f"{name}: {first['msg']}{got}", remedy="see docs/reference/settings.md") from None
+        got = "" if _may_be_secret(path, first["input"]) else f", got {first['input']!r}"
+        raise SettingsError(f"{name}: {first['msg']}{got}", remedy=remedy) from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"the settings file is not TOML: {error}", where=str(_file()), remedy=remedy) from None
+    except UnreadableError as error:
+        # The message names the setting, or the section of it, and holds no value.
+        raise SettingsError(
+            str(error), where="environment", remedy=f'lists are JSON, such as \'["a", "b"]\'; {remedy}'
+        ) from None
+
+
+def _may_be_secret(path: Sequence[str], value: object) -> bool:
+    """Whether a refused value is better not shown: that of a secret, of a whole section, or of an unknown name."""
+    if not path or not isinstance(value, str | int | float):
+        return True
+    section: type[BaseModel] = Settings
+    for name in path:
+        field = section.model_fields.get(name)
+        if field is None:
+            return True
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return "SecretStr" in str(field.annotation)
+        section = field.annotation
+    return True
+
+
+def _file() -> Path:
+    """The settings file: one that is named has to be there, that of the home may be missing."""
+    file = os.environ.get(f"{PREFIX}CONFIG")
+    if file and not Path(file).is_file():
+        raise SettingsError("no such settings file", where=file, remedy=f"correct or unset {PREFIX}CONFIG")
+    return Path(file) if file else Path(os.environ.get(f"{PREFIX}HOME", "data")) / "settings.toml"

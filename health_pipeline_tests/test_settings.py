@@ -52,12 +52,44 @@ def test_an_unknown_name_in_the_file_is_refused(monkeypatch, tmp_path):
         load_settings()
 
 
-def test_a_secret_is_never_repeated_in_an_error(monkeypatch, tmp_path):
-    (tmp_path / "settings.toml").write_text("[privacy]\npseudonym_key = 12345\n")
+@pytest.mark.parametrize(
+    "file",
+    [
+        "[privacy]\npseudonym_key = 12345",
+        "[serving]\ntoken = 12345",
+        "[serving]\ntokenn = '12345'",
+        "[deployment]\nregistry_password = 12345",
+        "[notify]\nurls = 'slack://12345'",
+        "[warehouse]\ncatalog = ['postgres:password=12345']",
+        "[promotion]\nforce_deployment = true\nforced_by = '12345'",
+    ],
+)
+def test_a_secret_is_never_repeated_in_an_error(monkeypatch, tmp_path, file):
+    (tmp_path / "settings.toml").write_text(file)
     monkeypatch.setenv("HEALTH_PIPELINE_HOME", str(tmp_path))
     with pytest.raises(SettingsError) as caught:
         load_settings()
     assert "12345" not in str(caught.value)
+
+
+def test_a_list_that_is_no_json_is_one_clear_line(monkeypatch):
+    monkeypatch.setenv("HEALTH_PIPELINE_NOTIFY__URLS", "slack://12345")
+    with pytest.raises(SettingsError, match=r'"notify".*lists are JSON') as caught:
+        load_settings()
+    assert "12345" not in str(caught.value)
+
+
+def test_a_file_that_is_no_toml_is_one_clear_line(monkeypatch, tmp_path):
+    (tmp_path / "settings.toml").write_text("[windows\n")
+    monkeypatch.setenv("HEALTH_PIPELINE_HOME", str(tmp_path))
+    with pytest.raises(SettingsError, match=r"not TOML.*line 1"):
+        load_settings()
+
+
+def test_a_named_file_has_to_be_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("HEALTH_PIPELINE_CONFIG", str(tmp_path / "settigns.toml"))
+    with pytest.raises(SettingsError, match="no such settings file"):
+        load_settings()
 
 
 def test_an_open_end_is_empty(monkeypatch):

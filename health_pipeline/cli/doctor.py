@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,9 +16,11 @@ from rich.console import Console
 from health_pipeline.contracts.tables import LANDING_TABLES
 from health_pipeline.errors import PipelineError
 from health_pipeline.months import Month
-from health_pipeline.settings import Settings, load_settings
+from health_pipeline.settings import PREFIX, Settings, load_settings
 
 FREE_GIGABYTES = 2.0
+SET_BY_KUBERNETES = re.compile(r"_(SERVICE_(HOST|PORT)|PORT)(_|$)")
+"""Addresses of services, which Kubernetes puts into every pod of their namespace."""
 ABSENT = "deliver them, or set HEALTH_PIPELINE_START_MONTH and HEALTH_PIPELINE_END_MONTH to the months there are"
 MEND_ROWS = "mend the file, or write an adapter (docs/adapters.md); docs/contracts.md says what each column takes"
 PUT_BACK = "put the landing zone back if these months may have to be run again; what is stored is kept"
@@ -51,12 +55,23 @@ def _findings() -> Iterator[Finding]:
         yield Finding("broken", error.what, error.remedy or "")
         return
     yield Finding("ok", f"settings read; home is {settings.home}")
+    yield from _variables()
     probes: list[Callable[[Settings], Iterator[Finding]]] = [_home, _months, _landing, _contents, _warehouse, _graph]
     for probe in probes:
         try:
             yield from probe(settings)
         except PipelineError as error:
             yield Finding("broken", error.what, error.remedy or "")
+
+
+def _variables() -> Iterator[Finding]:
+    """Variables that no setting has: the settings cannot refuse them, since Kubernetes sets some of its own."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {f"{PREFIX}CONFIG"}
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name.partition("__")[0] not in known and not SET_BY_KUBERNETES.search(name):
+            close = difflib.get_close_matches(name.partition("__")[0], known, n=1)
+            meant = f"did you mean {close[0]}? " if close else ""
+            yield Finding("note", f"{name} is no setting and changes nothing", f"{meant}see docs/reference/settings.md")
 
 
 def _home(settings: Settings) -> Iterator[Finding]:

@@ -85,6 +85,16 @@ def test_doctor_of_an_empty_home_says_what_to_do(tmp_path):
     assert "health-pipeline run" in result.stdout
 
 
+def test_doctor_names_variables_that_no_setting_has(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEALTH_PIPELINE_STRAT_MONTH", "2022-01")
+    monkeypatch.setenv("HEALTH_PIPELINE_API_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("HEALTH_PIPELINE_API_PORT_8080_TCP", "tcp://10.0.0.1:8080")
+    said = command(tmp_path, "doctor").stdout
+    assert said.count("is no setting") == 1
+    assert "HEALTH_PIPELINE_STRAT_MONTH is no setting and changes nothing" in said
+    assert "did you mean HEALTH_PIPELINE_START_MONTH?" in said
+
+
 def test_doctor_explains_files_that_cannot_be_used(tmp_path):
     landing = tmp_path / "landing" / "admissions"
     landing.mkdir(parents=True)
