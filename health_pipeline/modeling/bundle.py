@@ -163,12 +163,15 @@ class Bundle:
         return self._replace(model_id=f"{short}-{month.replace('-', '')[:6]}-{digest[:10]}")
 
     def save(self, folder: Path) -> str:
-        """Write the folder in one step; an existing folder of the same name is replaced.
+        """Write the folder in one step; an existing folder of the same name is replaced, unless it holds the same.
 
         Returns:
             The digest of the files.
         """
         files = self.files()
+        # The same model trained again: between two renames it would not be there for who reads it, or after a kill.
+        if _stored(folder) == files:
+            return _digest(files)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing-") as scratch:
             fresh = Path(scratch) / "fresh"
@@ -186,6 +189,13 @@ class Bundle:
     def _replace(self, **changes: Any) -> Bundle:
         values = {name: getattr(self, name) for name in Bundle.__dataclass_fields__}
         return Bundle(**{**values, **changes})
+
+
+def _stored(folder: Path) -> dict[str, bytes] | None:
+    """The bundle's files in a folder; None where there is none."""
+    if not folder.is_dir():
+        return None
+    return {item.name: item.read_bytes() for item in folder.iterdir() if _belongs(item.name)}
 
 
 def _belongs(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -89,6 +90,24 @@ def test_saving_again_keeps_what_lies_beside_the_bundle(bundle, tmp_path):
     digest = bundle.save(tmp_path / "one")
     assert (tmp_path / "one" / "card.html").read_text() == "card"
     assert load_bundle(tmp_path / "one", digest).digest == digest
+
+
+def test_a_model_that_is_trained_again_is_there_all_the_time(bundle, tmp_path, monkeypatch):
+    """Scoring, a deployment or a backup may read it meanwhile, and the process may be killed at any moment."""
+    digest = bundle.save(tmp_path / "one")
+    seen, original = [], Path.rename
+
+    def rename(path, target):
+        seen.append((tmp_path / "one").exists())
+        original(path, target)
+        seen.append((tmp_path / "one").exists())
+
+    monkeypatch.setattr(Path, "rename", rename)
+    assert bundle.save(tmp_path / "one") == digest
+    assert all(seen)
+    (tmp_path / "one" / "bundle.json").write_text("damaged")
+    assert bundle.save(tmp_path / "one") == digest
+    assert load_bundle(tmp_path / "one", digest).model_id == bundle.model_id
 
 
 def test_one_row_at_a_time_gives_the_batch(bundle, subject):
