@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -90,13 +93,22 @@ def reference_bins(connection: DuckDBPyConnection, relation: str, columns: Seque
         wanted = ", ".join(f"quantile_disc({_number(column)}, {levels})" for column in numeric)
         found = connection.execute(f"SELECT {wanted} FROM {sampled(relation, every)}").fetchone()
         for column, edges in zip(numeric, found or (), strict=True):
-            bins[column.name] = Bins(column, edges=tuple(sorted(set(edges or ()))))
+            bins[column.name] = Bins(column, edges=_edges(edges or ()))
     if categorical:
         wanted = ", ".join(f"map_keys(histogram({_text(column)}))" for column in categorical)
         found = connection.execute(f"SELECT {wanted} FROM {relation}").fetchone()
         for column, names in zip(categorical, found or (), strict=True):
             bins[column.name] = Bins(column, categories=tuple(sorted(names or ())))
     return bins
+
+
+def _edges(quantiles: Sequence[float]) -> tuple[float, ...]:
+    """Upper edges of the bins. A value that is several quantiles gets a bin of its own, apart from all below it."""
+    found = set(quantiles)
+    for value, times in Counter(quantiles).items():
+        if times > 1:  # the number before zero has lost its digits, and some libraries take it for zero
+            found.add(math.nextafter(value, -math.inf) if value else -sys.float_info.min)
+    return tuple(sorted(found))
 
 
 def tallies(connection: DuckDBPyConnection, relation: str, bins: Mapping[str, Bins]) -> MonthlyTallies:

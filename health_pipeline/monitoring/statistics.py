@@ -94,8 +94,9 @@ def cumulative_inflation(months: Counts) -> float:
     months = months[months.sum(axis=1) > 0]
     nu = months.shape[0] - 1
     rows = months.sum(axis=1, keepdims=True)
-    share = np.cumsum(months.sum(axis=0))[:-1] / max(months.sum(), 1.0)
-    inner = (share > 0) & (share < 1)
+    pooled = months.sum(axis=0)
+    share = np.cumsum(pooled)[:-1] / max(months.sum(), 1.0)
+    inner = (share < 1) & (pooled[:-1] > 0)  # below an empty bin lies what lies below the one before it
     if nu < 2 or not inner.any():
         return 1.0
     below = np.cumsum(months, axis=1)[:, :-1][:, inner]
@@ -177,14 +178,21 @@ def benjamini_hochberg(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def merge_bins(reference: Counts, share: float) -> NDArray[np.int64]:
-    """Index of the coarse bin of each fine bin: neighbours join until they hold ``share`` of the reference."""
-    total = reference.sum()
+    """Index of the coarse bin of each fine bin: neighbours join until they hold ``share`` of the reference.
+
+    A bin that holds as much by itself stays alone, and so do its neighbours, however few rows they hold: where nine in
+    ten have the same value, the tenth and what comes beyond it are all that can tell a change.
+    """
+    least = share * reference.sum()
     groups = np.zeros(reference.size, dtype=np.int64)
     held, group = 0.0, 0
     for index, rows in enumerate(reference):
         groups[index] = group
         held += rows
-        if held >= share * total and reference[index + 1 :].sum() >= share * total:
+        following = reference[index + 1 :]
+        heavy = np.flatnonzero(following >= least)
+        light = following[: heavy[0]] if heavy.size else following
+        if rows >= least or light.size == 0 or (held >= least and light.sum() >= least):
             group, held = group + 1, 0.0
     return groups
 

@@ -100,9 +100,25 @@ def test_benjamini_hochberg_agrees_with_scipy_and_keeps_unknowns() -> None:
 
 
 def test_coarse_bins_hold_their_share() -> None:
-    reference = np.array([1.0, 1, 1, 50, 1, 1, 20, 20, 5])
+    reference = np.array([4.0] * 20 + [1.0] * 20)
     groups = statistics.merge_bins(reference, 0.1)
     sums = statistics.regroup(reference, groups, int(groups.max()) + 1)
     assert (sums >= 10).all()
     assert sums.sum() == reference.sum()
     assert (np.diff(groups) >= 0).all()
+
+
+def test_a_bin_that_holds_the_share_stays_alone() -> None:
+    assert statistics.merge_bins(np.array([1.0, 1, 1, 50, 0, 1, 20, 20, 5]), 0.1).tolist() == [
+        0,
+        0,
+        0,
+        1,
+        2,
+        2,
+        3,
+        4,
+        5,
+    ]
+    assert statistics.merge_bins(np.array([0.0, 100, 0]), 0.1).tolist() == [0, 1, 2]
+    assert statistics.merge_bins(np.array([3.0, 4, 5, 6, 7, 50, 25]), 0.1).tolist() == [0, 0, 0, 1, 1, 2, 3]
