@@ -77,7 +77,8 @@ def build_drift_sensor(
 def _judge(
     instance: dg.DagsterInstance, settings: Settings, partitions: Partitions, *, first: Month, latest: Month
 ) -> _Answer:
-    window = MonthRange(max(shift(latest, 1 - settings.monitoring.drift_window), first), latest)
+    # One month more than drift is judged over: outcomes have matured up to the month before the latest at most.
+    window = MonthRange(max(shift(latest, -settings.monitoring.drift_window), first), latest)
     statuses = monitoring.month_statuses(Warehouse.from_settings(settings), window)
     asked = _last_asked(instance, latest)
     request = monitoring.drift_request(statuses, settings, asked)

@@ -12,7 +12,7 @@ from health_pipeline.clock import frozen_clock
 from health_pipeline.defs.drift_sensor import build_drift_sensor
 from health_pipeline.defs.partitions import Partitions
 from health_pipeline.defs.requests import IMPROVEMENT_TAG, PAUSES, REASON_TAG, REQUEST_TAG, TRIGGER_TAG
-from health_pipeline.monitoring import DRIFT
+from health_pipeline.monitoring import DRIFT, PERFORMANCE
 from health_pipeline.monitoring.rows import to_table
 from health_pipeline.months import MonthRange, parse_month, shift
 from health_pipeline.settings import load_settings
@@ -110,6 +110,31 @@ def test_n_of_m_months_and_the_latest(settings, instance, statuses, asks):
     found = tick(settings, instance)
     assert bool(found.run_requests) is asks
     assert bool(alerts(settings)) is asks
+
+
+@pytest.mark.parametrize(
+    ("realised", "asks"),
+    [(["alarm", "ok", "alarm"], True), (["alarm", "ok", "ok"], False), (["ok", "ok", "alarm"], False)],
+)
+def test_outcomes_are_judged_over_as_many_months_as_drift(settings, instance, realised, asks):
+    """The latest month's outcome is open: the window of outcomes begins and ends a month before that of drift."""
+    months = months_of(settings)
+    drifting(settings, instance, months, ["ok"] * 4)
+    matured = MonthRange(months.first, shift(months.last, -1))
+    row = {"model_role": "champion", "window_months": 1, "segment": "all", "metric": "roc_auc", "n": 500}
+    rows = [
+        {**row, "kind": kind, "month": month, "status": status}
+        for kind, judged in (
+            ("realised", zip(matured, realised, strict=True)),
+            ("estimated", zip(months, ["ok"] * 4, strict=True)),
+        )
+        for month, status in judged
+    ]
+    Warehouse.from_settings(settings).replace(PERFORMANCE, months, to_table(PERFORMANCE, rows))
+    found = tick(settings, instance)
+    assert bool(found.run_requests) is asks
+    if asks:
+        assert "realised loss in 2 of the last 3 months: roc_auc" in found.run_requests[0].tags[REASON_TAG]
 
 
 def test_a_month_is_judged_again_only_when_monitoring_says_something_new(settings, instance):
