@@ -2,7 +2,7 @@
 
 from health_pipeline.notify import templates
 from health_pipeline.notify.alert import Alert, event_id
-from health_pipeline.notify.delivery import Outcome, flush, outbox_of, send, undelivered
+from health_pipeline.notify.delivery import Outcome, flush, outbox_of, resend, send, undelivered
 from health_pipeline.notify.outbox import Delivery, Outbox
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "event_id",
     "flush",
     "outbox_of",
+    "resend",
     "send",
     "templates",
     "undelivered",

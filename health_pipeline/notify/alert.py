@@ -37,6 +37,8 @@ class Alert:
             raise ValueError(f"severity {self.severity!r} is none of {', '.join(SEVERITIES)}")
         if not self.event_id or not self.title:
             raise ValueError("an alert needs an event id and a title")
+        for name in ("title", "body"):  # the name of a file may hold bytes that are no text
+            object.__setattr__(self, name, getattr(self, name).encode(errors="backslashreplace").decode())
 
     @property
     def text(self) -> str:

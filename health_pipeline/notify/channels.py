@@ -49,12 +49,13 @@ class Channel:
 
 
 def channels_of(settings: Settings) -> list[Channel]:
-    """All channels of the settings, the JSON log first.
+    """All channels of the settings, the JSON log first; an address that stands there twice is one, of the wider kind.
 
     Raises:
         SettingsError: an address is none that Apprise knows (the address itself is not shown: it may hold a password).
     """
-    found = [Channel("log", "info", lambda alert: _write_log(settings.home / "logs" / "alerts.jsonl", alert))]
+    log = Channel("log", "info", lambda alert: _write_log(settings.home / "logs" / "alerts.jsonl", alert))
+    found = {log.name: log}
     groups: tuple[tuple[Severity, str], ...] = (
         ("info", "urls"),
         ("warning", "warning_urls"),
@@ -62,8 +63,9 @@ def channels_of(settings: Settings) -> list[Channel]:
     )
     for least, setting in groups:
         for position, secret in enumerate(getattr(settings.notify, setting)):
-            found.append(_apprise(secret.get_secret_value(), least, f"notify.{setting}[{position}]", settings.notify))
-    return found
+            channel = _apprise(secret.get_secret_value(), least, f"notify.{setting}[{position}]", settings.notify)
+            found.setdefault(channel.name, channel)
+    return list(found.values())
 
 
 def _write_log(path: Path, alert: Alert) -> None:

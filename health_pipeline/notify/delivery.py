@@ -68,6 +68,21 @@ def undelivered(settings: Settings) -> list[Delivery]:
     return outbox_of(settings).deliveries("pending", "sending", "failed")
 
 
+def resend(settings: Settings, clock: Clock = system_clock) -> Outcome:
+    """Give what was given up a fresh set of tries, and what waits for an address that was changed to the new ones.
+
+    For a person who has mended a channel: only then is the address that is not in the settings really gone.
+    """
+    channels, outbox, now = channels_of(settings), outbox_of(settings), clock()
+    names = {channel.name for channel in channels}
+    for delivery in outbox.deliveries("pending", "sending", "failed"):
+        if delivery.channel not in names:
+            wanted = [channel.name for channel in channels if channel.wants(delivery.alert)]
+            outbox.readdress(delivery, wanted, now)
+    outbox.retry_failed(now)
+    return _deliver(channels, settings, clock)
+
+
 def _deliver(channels: list[Channel], settings: Settings, clock: Clock) -> Outcome:
     outbox = outbox_of(settings)
     by_name = {channel.name: channel for channel in channels}
@@ -76,8 +91,9 @@ def _deliver(channels: list[Channel], settings: Settings, clock: Clock) -> Outco
     while (delivery := outbox.claim(list(by_name), clock())) is not None:
         try:
             by_name[delivery.channel].deliver(delivery.alert)
-        except DeliveryError as error:
-            state = outbox.refused(delivery, str(error), clock(), settings.notify.attempts, wait)
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its refusal; the other alerts go on
+            reason = str(error) if isinstance(error, DeliveryError) else f"the channel broke: {type(error).__name__}"
+            state = outbox.refused(delivery, reason, clock(), settings.notify.attempts, wait)
             _log.log(
                 40 if state == "failed" else 30,
                 "alert.refused",
@@ -85,7 +101,7 @@ def _deliver(channels: list[Channel], settings: Settings, clock: Clock) -> Outco
                 channel=delivery.channel,
                 attempts=delivery.attempts,
                 given_up=state == "failed",
-                reason=str(error),
+                reason=reason,
             )
         else:
             outbox.sent(delivery, clock())

@@ -85,11 +85,15 @@ class Outbox:
                 (alert.event_id, now.isoformat(), json.dumps(asdict(alert), sort_keys=True)),
             ).rowcount
             if added:
-                connection.executemany(
-                    "INSERT INTO deliveries (event_id, channel, state, due_at) VALUES (?, ?, 'pending', ?)",
-                    [(alert.event_id, channel, now.isoformat()) for channel in channels],
-                )
+                self._queue(connection, alert, channels, now)
         return bool(added)
+
+    @staticmethod
+    def _queue(connection: sqlite3.Connection, alert: Alert, channels: Sequence[str], now: dt.datetime) -> None:
+        connection.executemany(
+            "INSERT OR IGNORE INTO deliveries (event_id, channel, state, due_at) VALUES (?, ?, 'pending', ?)",
+            [(alert.event_id, channel, now.isoformat()) for channel in channels],
+        )
 
     def claim(self, channels: Sequence[str], now: dt.datetime) -> Delivery | None:
         """Take the oldest delivery that is due to one of these channels, for itself until the claim expires."""
@@ -163,6 +167,15 @@ class Outbox:
                 states,
             ).fetchall()
         return [Delivery(_alert(row[0]), *row[1:]) for row in rows]
+
+    def readdress(self, delivery: Delivery, channels: Sequence[str], now: dt.datetime) -> None:
+        """Put these channels in place of the delivery's own, as far as they have not had the alert."""
+        with self._transaction() as connection:
+            self._queue(connection, delivery.alert, channels, now)
+            connection.execute(
+                "DELETE FROM deliveries WHERE event_id = ? AND channel = ?",
+                (delivery.alert.event_id, delivery.channel),
+            )
 
     def retry_failed(self, now: dt.datetime) -> int:
         """Give every delivery that was given up a fresh set of tries; returns how many."""

@@ -6,9 +6,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from apprise.plugins.custom_json import NotifyJSON
 
 from health_pipeline.errors import SettingsError
-from health_pipeline.notify import Alert, event_id, flush, outbox_of, send, templates, undelivered
+from health_pipeline.notify import Alert, event_id, flush, outbox_of, resend, send, templates, undelivered
 from health_pipeline.settings import Settings, load_settings
 from health_pipeline_tests.notify.receivers import mail_server, webhook
 
@@ -115,6 +116,63 @@ def test_given_up_alerts_stay_visible_and_can_be_sent_again(tmp_path: Path) -> N
         assert outbox_of(settings).retry_failed(clock()) == 1
         assert flush(settings, clock).sent == 1
         assert len(hook.received) == 1
+
+
+def test_a_corrected_address_gets_what_the_wrong_one_refused(tmp_path: Path) -> None:
+    clock = Clock()
+    with webhook() as hook:
+        wrong = settings_with(tmp_path, critical_urls=("json://127.0.0.1:1/hook",), attempts=1)
+        send(failed_check("1"), wrong, clock)  # given up
+        send(failed_check("2"), settings_with(tmp_path, critical_urls=("json://127.0.0.1:1/hook",)), clock)  # waits
+        send(failed_check("3", "WARN"), wrong, clock)
+        right = settings_with(tmp_path, critical_urls=(hook.url,))
+        clock.forward(100_000)
+        flush(right, clock)
+        assert (len(hook.received), len(undelivered(right))) == (0, 2), "another process may have the old address"
+        assert resend(right, clock).sent == 2
+        assert (len(hook.received), undelivered(right)) == (2, [])
+        assert resend(right, clock).sent == 0
+    assert len(log_lines(tmp_path)) == 3
+
+
+def test_an_address_that_stands_twice_in_the_settings_is_one(tmp_path: Path) -> None:
+    with webhook() as hook:
+        settings = settings_with(tmp_path, urls=(hook.url,), critical_urls=(hook.url,))
+        assert send(failed_check(), settings).sent == 2
+        send(failed_check("2", "WARN"), settings)
+        assert len(hook.received) == 2
+
+
+def test_a_channel_that_breaks_is_given_up_like_one_that_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    deliver = NotifyJSON.send
+
+    def breaks_at_one(self: NotifyJSON, **named: object) -> object:
+        if self.port == 1:
+            raise TypeError("s3cretword")
+        return deliver(self, **named)
+
+    monkeypatch.setattr(NotifyJSON, "send", breaks_at_one)
+    with webhook() as hook:
+        settings = settings_with(tmp_path, urls=("json://127.0.0.1:1/hook", hook.url), attempts=2)
+        outcome = send(failed_check(), settings, clock)
+        assert (outcome.sent, outcome.waiting) == (2, 1), "the others get theirs"
+        clock.forward(100_000)
+        assert flush(settings, clock).failed == 1
+        (given_up,) = undelivered(settings)
+        assert given_up.error == "the channel broke: TypeError"
+
+
+def test_a_name_that_is_no_text_is_told_as_far_as_it_goes(tmp_path: Path) -> None:
+    with webhook() as hook, mail_server() as (_mailbox, port):
+        mail = f"mailto://127.0.0.1:{port}?from=pipeline@hospital.test&to=team@hospital.test&mode=insecure"
+        settings = settings_with(tmp_path, urls=(hook.url, mail))
+        name = b"2023-05-\xe9.csv".decode(errors="surrogateescape")
+        alert = templates.run_failed(run_id="1", job="any", partition=None, step="bronze", error=f"cannot read {name}")
+        assert send(alert, settings).sent == 3
+    assert "2023-05-\\udce9.csv" in str(log_lines(tmp_path)[0]["body"])
 
 
 def test_no_secret_of_an_address_is_stored_or_told(tmp_path: Path) -> None:
