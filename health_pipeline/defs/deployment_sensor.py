@@ -162,7 +162,7 @@ def _wishes(
             continue
         month = month_key(decision.month)
         storage_id = _storage_id(instance, month)
-        missing, failed = ([], []) if storage_id is None else _gates(instance, month, storage_id)
+        missing, failed = ([], []) if storage_id is None else _gates(instance, decision, storage_id)
         if storage_id is None:
             yield f"{month}: the decision is not recorded yet"
         elif missing:
@@ -204,18 +204,23 @@ def _storage_id(instance: dg.DagsterInstance, month: str) -> int | None:
     return records[0].storage_id if records else None
 
 
-def _gates(instance: dg.DagsterInstance, month: str, storage_id: int) -> tuple[list[str], list[str]]:
-    """Gates without a verdict on this very materialisation, and gates that block."""
+def _gates(instance: dg.DagsterInstance, decision: Decision, storage_id: int) -> tuple[list[str], list[str]]:
+    """Gates without a verdict on this very decision, and gates that block.
+
+    A row is stored a moment before Dagster records it: until then the verdicts there are those on the row before.
+    """
     keys = [dg.AssetCheckKey(asset_key(CHAMPION), name) for name in GATES]
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(
-        keys, partition_filter=PartitionKeyFilter(key=month)
+        keys, partition_filter=PartitionKeyFilter(key=month_key(decision.month))
     )
     missing, failed = [], []
     for key in keys:
         record = latest.get(key)
         evaluation = record.evaluation if record is not None else None
         target = evaluation.target_materialization_data if evaluation is not None else None
-        if record is None or evaluation is None or target is None or target.storage_id != storage_id:
+        said = evaluation.metadata.get("model_id") if evaluation is not None else None
+        is_of_another = said is not None and said.value != decision.model_id
+        if record is None or evaluation is None or target is None or target.storage_id != storage_id or is_of_another:
             missing.append(key.name)
         elif (
             record.status is not AssetCheckExecutionRecordStatus.SUCCEEDED

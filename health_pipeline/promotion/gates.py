@@ -132,7 +132,7 @@ def succession(replay: Replay, before: Row | None, first_month: dt.date) -> Verd
     if row["incumbent_id"] != predecessor:
         faults.append(f"the incumbent is {row['incumbent_id']}, champion of the month before is {predecessor}")
     said = "; ".join(faults) or f"{replay.outcome.value} follows from its evidence"
-    return Verdict(replay.month, not faults, said, "ERROR", {"faults": len(faults)})
+    return Verdict(replay.month, not faults, said, "ERROR", {"faults": len(faults), "model_id": row["model_id"]})
 
 
 def current_policy(replay: Replay, policy: Policy) -> Verdict:

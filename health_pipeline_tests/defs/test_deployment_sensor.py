@@ -57,11 +57,15 @@ def tick(settings, instance, defs):
     return look
 
 
-def decide(settings, instance, month, decision, model, *, gates=GATES, passed=True):
-    """A decision in the warehouse, its materialisation, and the verdicts of its gates."""
+def store(settings, month, decision, model):
     row = {column.name: None if column.nullable else "" for column in CHAMPION.columns}
     row |= {"month": parse_month(month), "decision": decision, "model_id": model, "holdout_rows": 0}
     Warehouse.from_settings(settings).replace(CHAMPION, MonthRange.of(month), arrow_rows(CHAMPION, [row]))
+
+
+def decide(settings, instance, month, decision, model, *, gates=GATES, passed=True):
+    """A decision in the warehouse, its materialisation, and the verdicts of its gates."""
+    store(settings, month, decision, model)
     partition = f"{month}-01"
     instance.report_runless_asset_event(dg.AssetMaterialization(KEY, partition=partition))
     wanted = dg.AssetRecordsFilter(asset_key=KEY, asset_partitions=[partition])
@@ -75,7 +79,7 @@ def decide(settings, instance, month, decision, model, *, gates=GATES, passed=Tr
             asset_key=KEY,
             passed=passed,
             severity=dg.AssetCheckSeverity.ERROR,
-            metadata={},
+            metadata={"model_id": dg.MetadataValue.text(model)} if name == "decision_record" else {},
             partition=partition,
             target_materialization_data=target,
         )
@@ -128,6 +132,16 @@ def test_gates_have_to_judge_and_to_pass(settings, instance, tick):
     decide(settings, instance, "2024-03", "INITIAL", "one", gates=GATES[:2])
     assert "gates not judged yet" in tick().skip_message
     decide(settings, instance, "2024-03", "INITIAL", "one", passed=False)
+    assert asked(tick()) == [("report_skip", "2024-03")]
+
+
+def test_a_row_that_dagster_has_not_recorded_yet_does_not_pass_by_the_gates_of_the_row_before(settings, instance, tick):
+    decide(settings, instance, "2024-03", "DEPLOY", "judged")
+    store(settings, "2024-03", "DEPLOY", "not judged")
+    waiting = tick()
+    assert asked(waiting) == []
+    assert "gates not judged yet: decision_record" in waiting.skip_message
+    decide(settings, instance, "2024-03", "DEPLOY", "not judged", passed=False)
     assert asked(tick()) == [("report_skip", "2024-03")]
 
 
