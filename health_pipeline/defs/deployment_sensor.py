@@ -19,7 +19,7 @@ from health_pipeline.clock import Clock
 from health_pipeline.defs.deployment import DEPLOYMENT_TAG
 from health_pipeline.defs.monthly import asset_key
 from health_pipeline.defs.partitions import Partitions
-from health_pipeline.defs.requests import REQUEST_TAG, UNFINISHED, is_given_up, next_attempt
+from health_pipeline.defs.requests import MIRROR, REQUEST_TAG, UNFINISHED, is_given_up, next_attempt
 from health_pipeline.deployment.history import Event
 from health_pipeline.deployment.recovery import Transition, open_transition
 from health_pipeline.deployment.standing import Standing, standing
@@ -31,7 +31,6 @@ from health_pipeline.warehouse import Slice, Warehouse
 GATES = tuple(check.name for check in CHECKS if check.blocking)
 PAUSES = (60.0, 600.0)
 """Seconds before the second and the third try of a deployment that broke off; there is no fourth."""
-MIRROR = "mirror_history"
 RECOVERY_PAUSE_SECONDS, LONGEST_RECOVERY_PAUSE_SECONDS = 30.0, 600.0
 """Wait after a recovery that failed, doubled up to the longest: traffic hangs on it, so it is never given up."""
 

@@ -24,6 +24,8 @@ EXTRACTS_TAG = "health_pipeline/extracts"
 IMPROVEMENT_TAG = "health_pipeline/improvement"
 TRIGGER_TAG = "health_pipeline/trigger"
 REASON_TAG = "health_pipeline/reason"
+MIRROR = "mirror_history"
+"""The job that copies the deployment's history, and what its requests begin with."""
 PAUSES = (120.0, 1200.0, 7200.0, 21_600.0, 43_200.0)
 """Seconds before the second and the following tries of a request: six tries within a day, then it is a person's turn.
 
@@ -152,14 +154,14 @@ def next_attempt(key: str, instance: dg.DagsterInstance, now: float, pauses: Seq
 
 
 def retry_after(run: dg.DagsterRun, instance: dg.DagsterInstance, pauses: Sequence[float] = PAUSES) -> float | None:
-    """Seconds after which a failed run of a stage is tried again by itself; None when nobody will.
+    """Seconds after which a failed run of a stage, or of the history's copy, is tried again; None when nobody will.
 
     A run that Dagster starts again (its process died) is tried at once.
     """
     if run.tags.get(WILL_RETRY_TAG) == "true":
         return 0.0
     key = run.tags.get(REQUEST_TAG, "")
-    if key.partition(":")[0] not in {stage.value for stage in Stage}:
+    if key.partition(":")[0] not in {MIRROR, *(stage.value for stage in Stage)}:
         return None
     tries = len(instance.get_run_ids(dg.RunsFilter(tags={REQUEST_TAG: key})))
     return pauses[tries - 1] if 0 < tries <= len(pauses) else None

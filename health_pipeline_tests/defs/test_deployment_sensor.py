@@ -15,7 +15,7 @@ from health_pipeline.defs.deployment import build_jobs
 from health_pipeline.defs.deployment_sensor import GATES, PAUSES, build_sensor
 from health_pipeline.defs.partitions import Partitions
 from health_pipeline.defs.requests import PAUSES as REQUEST_PAUSES
-from health_pipeline.defs.requests import REQUEST_TAG
+from health_pipeline.defs.requests import REQUEST_TAG, retry_after
 from health_pipeline.deployment import history_of
 from health_pipeline.modeling.rows import arrow_rows
 from health_pipeline.months import MonthRange, parse_month
@@ -259,6 +259,8 @@ def test_rows_of_the_history_are_copied_until_a_copy_has_succeeded(settings, ins
     first = tick(at(0), mirrored=0)
     assert asked(first) == [("mirror_history", "2024-03")]
     ran(instance, first, FAILURE, "mirror_history")
+    (failed,) = instance.get_runs()
+    assert retry_after(failed, instance) == REQUEST_PAUSES[0], "what its alert says"
     assert json.loads(first.cursor) == {"mirrored": 0}
     assert asked(tick(at(REQUEST_PAUSES[0] - 1), mirrored=0)) == []
     second = tick(at(REQUEST_PAUSES[0] + 1), mirrored=0)
