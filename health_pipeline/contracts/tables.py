@@ -29,6 +29,17 @@ def _not_negative(column: str) -> Rule:
     return Rule(f"{column}_negative", f"{column} < 0", f"{column} is negative")
 
 
+LARGEST_AMOUNT = 1e15
+"""No claim is that large in any currency; sums to the cent stay exact below it."""
+
+
+def _amount(column: str) -> tuple[Rule, Rule]:
+    above = Rule(
+        f"{column}_implausible", f"{column} >= {LARGEST_AMOUNT!r}", f"{column} is no amount of money: 1e15 or more"
+    )
+    return _not_negative(column), above
+
+
 def _in_month(column: str) -> Rule:
     return Rule(
         f"{column}_outside_month",
@@ -183,7 +194,7 @@ CLINICAL_EVENTS = LandingTable(
 
 CLAIMS = LandingTable(
     name="claims",
-    version="1",
+    version="2",
     description="Money, by month of processing (feature source 3). Amounts are net of reversals.",
     month_column="processed_at",
     key=("claim_id",),
@@ -219,10 +230,10 @@ CLAIMS = LandingTable(
             "processed_at lies before the day of service_from",
         ),
         _in_month("processed_at"),
-        _not_negative("charged"),
-        _not_negative("allowed"),
-        _not_negative("payer_paid"),
-        _not_negative("patient_paid"),
+        *_amount("charged"),
+        *_amount("allowed"),
+        *_amount("payer_paid"),
+        *_amount("patient_paid"),
     ),
 )
 

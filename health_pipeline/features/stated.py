@@ -43,8 +43,10 @@ _FEATURES = (
 
 
 def _ctes(inputs: Inputs) -> dict[str, str]:
+    # Sources write -1 or -9999 where they do not know a count; what can be derived then holds.
     counts = ",\n        ".join(
-        f"max(e.numeric_value) FILTER (e.code = '{code}') AS {name}" for name, code in _CODES.items()
+        f"max(e.numeric_value) FILTER (e.code = '{code}' AND e.numeric_value >= 0) AS {name}"
+        for name, code in _CODES.items()
     )
     return {
         "stated": f"""

@@ -73,6 +73,10 @@ BREAKS = {
         "allowed_negative": {"allowed": "-5"},
         "payer_paid_negative": {"payer_paid": "-5"},
         "patient_paid_negative": {"patient_paid": "-5"},
+        "charged_implausible": {"charged": "9999999999999999"},
+        "allowed_implausible": {"allowed": "2e15"},
+        "payer_paid_implausible": {"payer_paid": "1e300"},
+        "patient_paid_implausible": {"patient_paid": "1e16"},
     },
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from health_pipeline.contracts.tables import LARGEST_AMOUNT
 from health_pipeline.features import FEATURES
 from health_pipeline_tests.cohort.test_labels import stay
 from health_pipeline_tests.features.test_build import features
@@ -259,3 +260,39 @@ def test_lace_and_hospital() -> None:
     assert row["lace_index"] == 4 + 3 + 5 + 2
     # haemoglobin 1, sodium 1, procedure 1, index type 1, one stay in the year 2, five days 2; no oncology
     assert row["hospital_score"] == 1 + 1 + 1 + 1 + 2 + 2
+
+
+@pytest.mark.parametrize("unknown", [-1.0, -9999.0])
+@pytest.mark.parametrize(
+    ("stated", "feature", "derived"),
+    [
+        ("prior_inpatient_1y", "prior_inpatient_365d_log", math.log(2)),
+        ("prior_emergency_1y", "prior_emergency_365d_log", math.log(2)),
+        ("prior_outpatient_1y", "prior_outpatient_365d_log", None),
+        ("lab_procedures", "stated_lab_procedures_log", None),
+        ("procedures", "procedure_count", 1.0),
+        ("medications", "medicine_count", 1.0),
+        ("diagnoses", "diagnosis_count", 1.0),
+        ("medication_change", "has_medication_change", None),
+    ],
+)
+def test_a_stated_count_below_zero_says_that_it_is_not_known(
+    stated: str, feature: str, derived: float | None, unknown: float
+) -> None:
+    row = row_of(
+        [
+            event("SOURCE", stated, unknown),
+            event("ICD10CM", "I50.9", 1.0, "principal"),
+            event("ICD10PCS", "0210093"),
+            event("RXNORM", "5856"),
+        ],
+        earlier=[stay("b", "p", "2021-12-20", "2021-12-27", admission_source="emergency_room")],
+    )
+    assert row[feature] == (derived if derived is None else pytest.approx(derived))
+
+
+def test_the_largest_amounts_that_the_contract_lets_through_can_be_summed_up() -> None:
+    largest = math.nextafter(LARGEST_AMOUNT, 0)
+    claim = {"patient_key": "p", "processed_at": "2021-12-01", "charged": largest, "allowed": largest}
+    row = row_of(claims=[{"claim_id": str(number), **claim} for number in range(20)])
+    assert row["charged_log"] == pytest.approx(math.log(20 * largest))
