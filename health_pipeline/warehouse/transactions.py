@@ -68,10 +68,18 @@ def retry_conflicts(work: Callable[[], Result], what: str, timeout_seconds: floa
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
 
+_VALUES = re.compile(
+    r"""'.*'|".*"  # from the first quote to the last: a value may hold quotes itself
+    |(?<=\bvalue\ )[-+]?\d[\w.+-]*  # numbers that could not be cast stand without quotes
+    |(?<=\()[-+.\w]+\ [-+*/%]\ [-+.\w]+(?=\))  # and so do the terms of an overflow""",
+    re.DOTALL | re.VERBOSE,
+)
+
+
 def without_values(error: duckdb.Error) -> str:
-    """DuckDB's message without quoted values, which may be a patient's."""
-    text = str(error).split("\nLINE")[0].strip()
-    return f"{type(error).__name__}: " + re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", text)
+    """DuckDB's message without values, which may be a patient's."""
+    # The lines behind the first show the statement, or the value that could not be read once more.
+    return f"{type(error).__name__}: " + _VALUES.sub("'...'", str(error).strip()).split("\n")[0]
 
 
 def is_conflict(error: duckdb.Error) -> bool:
