@@ -52,14 +52,26 @@ def _lives(pid: int, said_at: float) -> bool:
         return False
     except PermissionError:
         return True
+    # One that has ended keeps its number until its parent asks for it; where nobody does (a container without an init,
+    # a code server that hangs), that is for ever.
+    if (stat := _stat(pid)) and stat[0] in "ZX":
+        return False
     began = _began(pid)
     return began is None or began <= said_at + SLACK_SECONDS
+
+
+def _stat(pid: int) -> list[str]:
+    """What /proc says of a process, from its state on; empty where it does not tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def _began(pid: int) -> float | None:
     """When a process began (POSIX seconds); None where /proc does not tell."""
     try:
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        ticks = int(_stat(pid)[19])
         booted = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
     except (OSError, ValueError, IndexError, StopIteration):
         return None

@@ -53,6 +53,16 @@ def test_a_living_process_runs_and_a_dead_one_has_failed(instance):
     assert health(instance, started(instance, dead())) is WorkerStatus.FAILED
 
 
+def test_a_process_that_has_ended_and_that_nobody_asked_for_has_failed(instance):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    run = started(instance, process.pid)
+    deadline = time.monotonic() + 10
+    while health(instance, run) is WorkerStatus.RUNNING and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert health(instance, run) is WorkerStatus.FAILED
+    process.wait()
+
+
 def test_a_process_that_only_has_the_number_is_another_one(instance, monkeypatch):
     run = started(instance, os.getpid())
     monkeypatch.setattr("health_pipeline.defs.run_launcher._began", lambda _pid: time.time() + 3600)
