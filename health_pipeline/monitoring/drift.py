@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from health_pipeline.modeling.windows import windows_of
 from health_pipeline.monitoring import volume
 from health_pipeline.monitoring.champions import Champion, champions
 from health_pipeline.monitoring.comparison import Reference, Row, compare
@@ -43,12 +42,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 
-def training_window(model_month: Month, settings: Settings) -> MonthRange | None:
-    """Months the model of ``model_month`` was fitted on; None when the history was too short for a model."""
-    windows = windows_of(model_month, settings.windows, settings.start_month)
-    return windows.training if windows else None
-
-
 def season_window(month: Month, settings: Settings) -> MonthRange | None:
     """The three months around the same month of the year before; None before there was such a year."""
     first = shift(month, -13)
@@ -73,7 +66,7 @@ def drift_months(
     """
     rows: list[Row] = []
     with warehouse.read(f"drift {months}") as connection:
-        in_force = champions(connection, champion.only(months))
+        in_force = champions(connection, champion.only(months), settings)
         columns = measured_columns(connection, str(features.only(months)))
         groups: dict[Champion, list[Month]] = defaultdict(list)
         for month in months:
@@ -82,7 +75,7 @@ def drift_months(
             else:
                 rows.append(_nothing(month, "no champion is in force"))
         for model, members in groups.items():
-            window = training_window(model.model_month, settings)
+            window = model.windows.training if model.windows else None
             rows += _feature_rows(connection, features, window, model, members, columns, settings)
         rows += volume.volume_rows(
             connection, features, {m: in_force[m].model_id for m in months if m in in_force}, settings

@@ -19,7 +19,6 @@ import structlog
 from health_pipeline.environment import prepare_environment
 from health_pipeline.monitoring.champions import champions
 from health_pipeline.monitoring.distributions import Measured, measured_columns
-from health_pipeline.monitoring.drift import training_window
 from health_pipeline.monitoring.tables import DRIFT
 from health_pipeline.months import Month, MonthRange, shift
 from health_pipeline.warehouse.slices import Slice
@@ -71,17 +70,17 @@ def _sides(warehouse: Warehouse, month: Month, settings: Settings) -> tuple[pd.D
     warehouse.ensure(FEATURE_TABLE, CHAMPION, DRIFT)
     one = MonthRange(month, month)
     with warehouse.read(f"evidently {month:%Y-%m}") as connection:
-        model = champions(connection, Slice(CHAMPION, one)).get(month)
+        model = champions(connection, Slice(CHAMPION, one), settings).get(month)
         if model is None:
             return "no champion is in force"
-        window = training_window(model.model_month, settings)
-        if window is None:
+        if model.windows is None:
             return "the champion has no training window"
         columns = _most_moved(
             measured_columns(connection, str(Slice(FEATURE_TABLE, one))), _moved(connection, month), settings
         )
         current, reference = (
-            _sample(connection, Slice(FEATURE_TABLE, months), columns, settings) for months in (one, window)
+            _sample(connection, Slice(FEATURE_TABLE, months), columns, settings)
+            for months in (one, model.windows.training)
         )
     if min(len(current), len(reference)) < LEAST_ROWS:
         return "too few discharges on one side"

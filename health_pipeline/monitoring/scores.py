@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from health_pipeline.modeling.bundle import load_bundle
-from health_pipeline.modeling.windows import windows_of
 from health_pipeline.monitoring.comparison import Reference, Row, compare
 from health_pipeline.monitoring.distributions import (
     Bins,
@@ -94,10 +93,9 @@ def score_rows(
 
 
 def _judged_scores(warehouse: Warehouse, features: Slice, model: Champion, settings: Settings) -> _Scale | None:
-    windows = windows_of(model.model_month, settings.windows, settings.start_month)
-    if model.artefact_path is None or windows is None:
+    if model.artefact_path is None or model.windows is None:
         return None
-    span = MonthRange(windows.validation.first, windows.holdout.last)
+    span = MonthRange(model.windows.validation.first, model.windows.holdout.last)
     bundle = load_bundle(settings.home / model.artefact_path, model.artefact_hash)
     with warehouse.read(f"reference scores of {model.model_id}") as connection:
         judged = str(features.only(span))

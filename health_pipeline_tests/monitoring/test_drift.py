@@ -11,9 +11,9 @@ from health_pipeline.errors import ModelError
 from health_pipeline.modeling.bundle import Bundle, Member
 from health_pipeline.modeling.encoding import Encoding, Feature
 from health_pipeline.modeling.predictors import Linear
-from health_pipeline.modeling.tables import PREDICTIONS
+from health_pipeline.modeling.tables import PREDICTIONS, model_table
 from health_pipeline.monitoring import DRIFT, drift_months
-from health_pipeline.monitoring.drift import season_window, training_window
+from health_pipeline.monitoring.drift import season_window
 from health_pipeline.months import MonthRange, parse_month, shift
 from health_pipeline.promotion.tables import CHAMPION
 from health_pipeline_tests.monitoring.conftest import MONTHS, Hospital, hospital, rewrite
@@ -197,11 +197,39 @@ def score_as_hospital(folder: Path, number_0: float = 0.9) -> str:
 
 def test_references_follow_from_month_and_model(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
-    assert training_window(parse_month("2021-12"), settings) == MonthRange.of("2020-01", "2021-06").widen(-6, 0)
-    assert training_window(parse_month("2020-12"), settings) == MonthRange.of("2020-01", "2020-06")
-    assert training_window(parse_month("2020-05"), settings) is None
     assert season_window(parse_month("2021-12"), settings) == MonthRange.of("2020-11", "2021-01")
     assert season_window(parse_month("2021-01"), settings) is None
+
+
+def test_a_champion_is_compared_with_the_months_it_was_made_of(tmp_path: Path) -> None:
+    """Windows that were set anew are those of the next model; the one in force was fitted on its own."""
+    found = hospital(tmp_path)
+    bounds = {
+        "training": ("2020-02", "2020-08"),
+        "validation": ("2020-09", "2020-11"),
+        "holdout": ("2020-12", "2021-02"),
+    }
+    candidate = dict.fromkeys(model_table("logistic_regression").column_names)
+    candidate |= {"month": parse_month("2021-04"), "model_id": "logistic_regression-a", "family": "logistic_regression"}
+    candidate |= {"status": "trained", "profile": "standard"}
+    for window, (first, last) in bounds.items():
+        candidate |= {f"{window}_first": parse_month(first), f"{window}_last": parse_month(last)}
+    made = MonthRange.of("2021-04")
+    found.warehouse.replace(model_table("logistic_regression"), made, pa.Table.from_pylist([candidate]))
+    digest = score_as_hospital(found.settings.home / "models" / "a")
+    champion = champion_rows(MONTHS, artefact_path="models/a", artefact_hash=digest, model_month=parse_month("2021-04"))
+    found.warehouse.replace(CHAMPION, MONTHS, champion)
+    table = drift(found)
+
+    def counted(first: str, last: str) -> int:
+        with found.warehouse.read("test") as connection:
+            relation = found.features.only(MonthRange.of(first, last))
+            return int(connection.execute(f"SELECT count(*) FROM {relation}").fetchall()[0][0])
+
+    sizes = {row["reference_n"] for row in rows_where(table, metric="psi", subject="age", reference="training_window")}
+    assert sizes == {counted("2020-02", "2020-08")}
+    sizes = {row["reference_n"] for row in rows_where(table, subject_kind="score", metric="psi")}
+    assert sizes == {counted("2020-09", "2021-02")}
 
 
 def test_large_references_are_sampled_the_same_way_each_time(tmp_path: Path) -> None:
