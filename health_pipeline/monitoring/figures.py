@@ -192,10 +192,12 @@ def _tiles(
             and row["window_months"] == 1
             and row["month"] == month
         ]
-        known = found and found[0]["value"] is not None
-        text = (
-            f"{found[0]['value']:.3f} [{found[0]['ci_low']:.3f}, {found[0]['ci_high']:.3f}]" if known else "not matured"
-        )
+        if not found:
+            text = "not matured" if kind == "realised" else "no data"
+        elif found[0]["value"] is None:
+            text = "no data"
+        else:
+            text = f"{found[0]['value']:.3f} [{found[0]['ci_low']:.3f}, {found[0]['ci_high']:.3f}]"
         tiles.append(Tile(f"{kind} AUROC", text, worst(row["status"] for row in found)))
     return tiles
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -196,7 +197,7 @@ def _row(segment: str, metric: str, estimate: Estimate, baseline: Mapping[str, E
 
 def _reconciled(estimated: Row, realised: Row) -> Row:
     """Estimated minus realised; the interval is that of the outcome the estimate predicted."""
-    if realised["value"] is None or estimated["value"] is None:
+    if not (math.isfinite(realised["value"]) and math.isfinite(estimated["value"])):
         return {**estimated, "value": None, "ci_low": None, "ci_high": None, "threshold": None, "status": "no_data"}
     low, high = estimated["ci_low"] - realised["value"], estimated["ci_high"] - realised["value"]
     return {

@@ -11,6 +11,7 @@ from health_pipeline.cohort.tables import LABELS
 from health_pipeline.modeling.metrics import Estimate, measure
 from health_pipeline.modeling.tables import PREDICTIONS
 from health_pipeline.monitoring import PERFORMANCE, performance_months
+from health_pipeline.monitoring.figures import draw_month
 from health_pipeline.monitoring.limits import judge
 from health_pipeline.months import MonthRange, parse_month, shift
 from health_pipeline_tests.monitoring.conftest import MONTHS, Hospital, hospital, rewrite
@@ -141,6 +142,21 @@ def test_small_groups_are_suppressed(tmp_path: Path) -> None:
     for row in table.to_pylist():
         assert row["n"] in {None, 0} or row["n"] >= found.settings.privacy.small_number
     assert any(row["value"] is not None for row in rows_where(table, segment="sex=female"))
+
+
+def test_a_month_without_any_readmission_has_no_discrimination_to_compare(tmp_path: Path) -> None:
+    found = hospital(tmp_path)
+    one = MonthRange(SEPTEMBER, SEPTEMBER)
+    rewrite(found, LABELS, one, f"SELECT * REPLACE (false AS readmitted_30d) FROM {found.labels.only(one)}")
+    table = performance(found, one)
+    for kind in ("realised", "reconciliation"):
+        (row,) = rows_where(table, kind=kind, metric="roc_auc", window_months=1, **CHAMPION_ALL)
+        assert (row["value"], row["status"]) == (None, "no_data"), kind
+    (row,) = rows_where(table, kind="reconciliation", metric="observed_expected", window_months=1, **CHAMPION_ALL)
+    assert row["status"] == "warning"
+    found.warehouse.replace(PERFORMANCE, one, table)
+    page = draw_month(found.warehouse, SEPTEMBER, found.settings, png=False)[0].read_text("utf-8")
+    assert "not matured" not in page
 
 
 def test_no_predictions_is_no_data(tmp_path: Path) -> None:
