@@ -69,6 +69,8 @@ class Attempt:
         work: Callable[[], StepResult] = getattr(self, f"_{step}")
         if step == STEPS[0]:
             recover(self._tools, self._options.actor)
+        elif (began_with := self._progress.model_of(self._id)) not in {None, self._plan.model_id}:
+            return self._overtaken(step, str(began_with))
         began = time.perf_counter()
         try:
             self._record(step, "started", **(self._former() if step == "rollout" else {}))
@@ -99,6 +101,16 @@ class Attempt:
         elif (step, result.outcome) == ("promotion", "pass"):
             self._succeeded()
         return result
+
+    def _overtaken(self, step: str, model_id: str) -> StepResult:
+        """The month was decided again on the way: this attempt ends, and no verdict is spoken on either model."""
+        reason = f"{self._plan.model_id} was chosen while {model_id} was on its way; that needs an attempt of its own"
+        known: dict[str, Any] = {"month": self._plan.month, "attempt": self._id, "actor": self._options.actor}
+        known["model_id"] = model_id
+        self._tools.history.append(**known, step="skip", outcome="skipped", summary=reason)
+        if step in TOUCHES_TRAFFIC:
+            take_back(self._tools, **known, reason=reason)
+        return StepResult(step, "fail", reason)
 
     # The steps ---------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from health_pipeline.deployment.history import History
 from health_pipeline.deployment.recovery import last_promoted, open_transition
-from health_pipeline.deployment.steps import GOOD
+from health_pipeline.deployment.steps import GOOD, STEPS
 from health_pipeline.deployment.target import Package, Target
 from health_pipeline.errors import DeploymentError
 from health_pipeline.serving.release import Release
@@ -19,6 +19,13 @@ class Progress:
 
     def __init__(self, history: History) -> None:
         self._history = history
+
+    def model_of(self, attempt: str) -> str | None:
+        """The model with which an attempt began; None where its first step belongs to another attempt."""
+        for event in reversed(self._history.events()):
+            if event.attempt == attempt and event.step == STEPS[0]:
+                return event.model_id
+        return None
 
     def package(self, release: Release, step: str) -> Package:
         """What an earlier step made of this release; its digest is the one that travels."""

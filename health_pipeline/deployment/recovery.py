@@ -54,10 +54,16 @@ def open_transition(events: Sequence[Event]) -> Transition | None:
         elif (
             (event.step == "promotion" and event.outcome in {"pass", "no-op"})
             or (event.step == "rollout" and event.outcome == "no-op")
-            or (event.step in WAYS_BACK and event.outcome in {"pass", "skipped"})
+            or (event.step in WAYS_BACK and event.outcome == "pass")
+            # Left as it is by order, or nothing to take back; what another model's step says so ends nothing here.
+            or (event.step in WAYS_BACK and event.outcome == "skipped" and _is_of(found, event.model_id))
         ):
             found = None
     return found
+
+
+def _is_of(transition: Transition | None, model_id: str | None) -> bool:
+    return transition is not None and transition.event.model_id == model_id
 
 
 def last_promoted(events: Sequence[Event]) -> Event | None:
@@ -85,7 +91,7 @@ def take_back(tools: Tools, *, month: Month, attempt: str, model_id: str, actor:
         DeploymentError: it cannot be brought back; that is recorded and told too, and recovery will try again.
     """
     transition = open_transition(tools.history.events())
-    if transition is None or transition.event.model_id != model_id:
+    if transition is None or not _is_of(transition, model_id):
         return tools.history.append(
             month=month,
             attempt=attempt,

@@ -9,6 +9,7 @@ import pytest
 
 from health_pipeline.clock import system_clock
 from health_pipeline.deployment import History, rollback
+from health_pipeline.deployment.recovery import open_transition, take_back
 from health_pipeline.deployment.target import Serving
 from health_pipeline.errors import DeploymentError
 
@@ -65,3 +66,15 @@ def test_going_back_again_does_not_return_to_what_one_went_back_from(tools):
 def test_where_something_else_serves_the_last_promoted_release_is_taken(tools):
     tools.target.restore("by other means")
     assert rollback(tools, actor="me", reason="who put that there?").model_id == "third"
+
+
+def test_a_rollout_stays_open_whatever_a_step_of_another_model_finds(tools):
+    """Its process may be killed later: recovery must still know of it."""
+    common = {"month": MAY, "attempt": "b", "actor": "test"}
+    tools.history.append(**common, step="rollout", outcome="started", model_id="fourth", former="third")
+    take_back(tools, **{**common, "attempt": "other"}, model_id="fifth", reason="its verification failed")
+    transition = open_transition(tools.history.events())
+    assert transition is not None
+    assert (transition.event.model_id, transition.release) == ("fourth", "third")
+    tools.history.append(**common, step="rollback", outcome="skipped", model_id="fourth", summary="by order")
+    assert open_transition(tools.history.events()) is None

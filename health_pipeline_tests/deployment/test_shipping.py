@@ -9,8 +9,11 @@ import time
 import pytest
 
 from health_pipeline.deployment import STEPS, Options, rollback, ship
+from health_pipeline.deployment.attempt import Attempt
 from health_pipeline.deployment.client import ApiClient
 from health_pipeline.deployment.records import Samples
+from health_pipeline.deployment.recovery import open_transition
+from health_pipeline.deployment.standing import Standing, standing
 from health_pipeline.errors import DeploymentError
 from health_pipeline_tests.serving.bundles import RECORD, linear_bundle
 
@@ -62,6 +65,23 @@ def test_ship_ship_again_replace_and_roll_back(yard, first, second):
 
     assert yard.tools.history.verify() == []
     assert yard.kinds() == ["deployed", "deployed", "rolled_back", "rolled_back"], "what was there already is no news"
+
+
+def test_a_month_that_is_decided_again_on_the_way_ends_the_attempt(yard, first, second):
+    """The steps are processes of their own, and each reads the decision."""
+    yard.ship(first)
+    options, third = Options(actor="test"), yard.plan(linear_bundle(0.02), "2023-06")
+    began = Attempt(yard.plan(second, "2023-06"), options, yard.tools, "c")
+    for step in STEPS[: STEPS.index("rollout") + 1]:
+        assert began.run(step).is_good
+    assert served_model(yard) == second.model_id
+    ended = Attempt(third, options, yard.tools, "c").run("verification")
+    assert ended.outcome == "fail"
+    assert served_model(yard) == yard.holder("champion") == first.model_id, "nobody would verify what served"
+    events = yard.tools.history.events()
+    assert open_transition(events) is None
+    for model_id in (second.model_id, third.model_id):
+        assert standing(events, third.month, model_id)[0] is Standing.OPEN
 
 
 def test_api_tests_can_be_skipped_by_order_and_that_is_kept(yard, first):
