@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,7 +19,14 @@ def instance_folder(settings: Settings) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "dagster.yaml"
     if not config.exists():
-        config.write_text(files("health_pipeline.defs").joinpath("dagster.yaml").read_text())
+        # Whole or not at all: an empty file, left by a full disk or seen by a process that starts at the same moment,
+        # is an instance without retries, monitoring and limits.
+        draft = folder / f".dagster.yaml.{secrets.token_hex(8)}"
+        try:
+            draft.write_text(files("health_pipeline.defs").joinpath("dagster.yaml").read_text())
+            draft.replace(config)
+        finally:
+            draft.unlink(missing_ok=True)
     os.environ["DAGSTER_HOME"] = str(folder)  # dagster.yaml refers to it, and so do the processes of UI and daemon
     return folder
 

@@ -1,0 +1,41 @@
+"""The configuration of a home's Dagster instance is there whole or not at all."""
+
+import errno
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from health_pipeline.defs.instance import instance_folder, open_instance
+from health_pipeline.defs.run_launcher import WatchedRunLauncher
+from health_pipeline.settings import load_settings
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    return load_settings(home=tmp_path)
+
+
+def test_a_full_disk_at_the_first_start_leaves_no_instance_without_retries_and_limits(settings, monkeypatch):
+    def write_on_a_full_disk(path, *_args, **_more):
+        path.open("w").close()
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_text", write_on_a_full_disk)
+        with pytest.raises(OSError, match="no space"):
+            instance_folder(settings)
+    assert not list((settings.home / "dagster").iterdir())
+    with open_instance(settings) as instance:
+        assert isinstance(instance.run_launcher, WatchedRunLauncher)
+        assert instance.run_retries_enabled
+        assert instance.run_monitoring_enabled
+
+
+def test_a_configuration_that_somebody_changed_stays(settings):
+    config = instance_folder(settings) / "dagster.yaml"
+    assert config.read_text() == files("health_pipeline.defs").joinpath("dagster.yaml").read_text()
+    config.write_text("telemetry:\n  enabled: false\n")
+    assert instance_folder(settings) == config.parent
+    assert config.read_text() == "telemetry:\n  enabled: false\n"
