@@ -63,7 +63,10 @@ def build_drift_sensor(
         if answer.due is None:
             return dg.SensorResult(skip_reason=answer.why, cursor=state if answer.is_final else context.cursor)
         alert = notify.templates.retrain_requested(
-            month=month_key(months[-1]), model_month=month_key(answer.due.month), reason=answer.why
+            month=month_key(months[-1]),
+            model_month=month_key(answer.due.month),
+            reason=answer.why,
+            links=notify.links.to_asset(settings, "monitoring/drift"),
         )
         notify.send(alert, settings, clock)
         graph = context.repository_def.asset_graph  # type: ignore[union-attr]

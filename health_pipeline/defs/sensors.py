@@ -119,6 +119,7 @@ def _failed_checks(settings: Settings, clock: Clock) -> dg.SensorDefinition:
                 summary=evaluation.description or "",
                 evaluation=str(record.storage_id),
                 told_since=told_since(failure_of(evaluation), episode_before(context.instance, record.event_log_entry)),
+                links=notify.links.to_asset(settings, evaluation.asset_key.to_user_string(), "checks"),
             )
             notify.send(alert, settings, clock)
         tell_failed_ticks(context.instance, settings, clock)
@@ -145,6 +146,7 @@ def _failed_runs(settings: Settings, clock: Clock) -> dg.SensorDefinition:
             step=steps[0].step_key if steps else None,
             error=root_cause(steps[0]) if steps else context.failure_event.message or "",
             retry_after=retry_after(run, context.instance),
+            links=notify.links.to_run(settings, run.run_id),
         )
         notify.send(alert, settings, clock)
 
@@ -168,6 +170,7 @@ def _decisions(settings: Settings, partitions: Partitions, clock: Clock) -> dg.S
             return dg.SensorResult(skip_reason="no new decision", cursor=context.cursor)
         warehouse = Warehouse.from_settings(settings)
         span = MonthRange(parse_month(months[0]), parse_month(months[-1]))
+        links = notify.links.to_asset(settings, "models/champion")
         for made in monitoring.decisions(warehouse, span):
             key = month_key(made.month)
             if key in told:
@@ -175,14 +178,21 @@ def _decisions(settings: Settings, partitions: Partitions, clock: Clock) -> dg.S
             again = f"{made.next_training_date:%Y-%m}" if made.next_training_date else None
             notify.send(
                 notify.templates.decision(
-                    month=key, decision=made.decision, model_id=made.model_id, reason=made.reason, next_training=again
+                    month=key,
+                    decision=made.decision,
+                    model_id=made.model_id,
+                    reason=made.reason,
+                    next_training=again,
+                    links=links,
                 ),
                 settings,
                 clock,
             )
             if made.near_misses and made.challenger_id:
                 notify.send(
-                    notify.templates.gate_near_miss(month=key, model_id=made.challenger_id, criteria=made.near_misses),
+                    notify.templates.gate_near_miss(
+                        month=key, model_id=made.challenger_id, criteria=made.near_misses, links=links
+                    ),
                     settings,
                     clock,
                 )

@@ -1,6 +1,6 @@
 """Alerts: texts, channels, and an outbox that sends each event once."""
 
-from health_pipeline.notify import templates
+from health_pipeline.notify import links, templates
 from health_pipeline.notify.alert import Alert, event_id
 from health_pipeline.notify.delivery import Outcome, flush, outbox_of, resend, send, undelivered
 from health_pipeline.notify.outbox import Delivery, Outbox
@@ -12,6 +12,7 @@ __all__ = [
     "Outcome",
     "event_id",
     "flush",
+    "links",
     "outbox_of",
     "resend",
     "send",

@@ -220,6 +220,19 @@ def test_a_failed_run_rings_when_nobody_else_will_try_it_again_soon(settings, ho
         assert line["body"].endswith(end), line["body"]
 
 
+def test_alerts_lead_to_the_page_of_what_failed(tmp_path, monkeypatch):
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    settings = load_settings(home=tmp_path, notify={"ui_url": "https://dagster.hospital.example/"})
+    with open_instance(settings) as instance:
+        failed = fail(instance, {})
+        sensor(settings, "failed_run_alerts")(failed)
+        evaluate(instance, 1, "urea")
+        sensor(settings, "failed_check_alerts").evaluate_tick(dg.build_sensor_context(instance=instance))
+    run, check = (line["links"] for line in told(settings))
+    assert run == {"run": f"https://dagster.hospital.example/runs/{failed.dagster_run.run_id}"}
+    assert check == {"monitoring/drift": "https://dagster.hospital.example/assets/monitoring/drift?view=checks"}
+
+
 def empty_asset(schema, name, group, partitions=MONTHS):
     @dg.asset(key=[schema, name], group_name=group, partitions_def=partitions)
     def empty() -> None: ...
