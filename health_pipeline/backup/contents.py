@@ -18,7 +18,7 @@ Kind = Literal["file", "sqlite"]
 SECRETS = (KEY_FILE, "serving/token")
 """Files that stay out of an archive unless they are asked for."""
 LANDING = "landing"
-_SCRATCH = ("spill", "builds", "logs/pipeline.jsonl")
+_SCRATCH = ("spill", "logs/pipeline.jsonl")
 _SCRATCH_SUFFIXES = (".lock", ".partial", "-wal", "-shm", "-journal")
 _SQLITE = b"SQLite format 3\x00"
 

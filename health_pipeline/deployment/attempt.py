@@ -6,6 +6,7 @@ was, and a row that says so. Each step is a no-op when its work is already done 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +34,8 @@ from health_pipeline.notify import templates
 from health_pipeline.serving.release import Release, ReleaseFacts, pack_release, read_release
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from health_pipeline.serving.engine import Scorer
 
 RECORDS = 400
@@ -251,7 +254,8 @@ class Attempt:
             samples = Samples(self._records(new))
         elif len(samples.judged) < least:
             samples = Samples(samples.recent)
-        return Comparison(new, self._former_scorer(former), samples)
+        old = self._former_scorer(former)
+        return Comparison(new, old, samples, missing=former if old is None else None)
 
     def _records(self, scorer: Scorer) -> Sequence[Features]:
         return varied_records(scorer.features, self._samples.recent, RECORDS)
@@ -275,19 +279,21 @@ class Attempt:
     def _former(self) -> dict[str, str | None]:
         return self._progress.former(self._tools.target, self._plan.model_id)
 
-    def _scorer(self, release_id: str) -> Scorer:
+    def _scorer(self, release_id: str, releases: Path | None = None) -> Scorer:
         from health_pipeline.serving.scorers import load_scorer
 
-        folder = self._tools.target.build_root / release_id
+        folder = (releases or self._tools.target.build_root) / release_id
         return load_scorer(folder, read_release(folder))
 
     def _former_scorer(self, release_id: str | None) -> Scorer | None:
         if release_id is None:
             return None
-        try:
-            return self._scorer(release_id)
-        except PipelineError:
-            return None  # built elsewhere: there is nothing here to compare with
+        # A local release lies among the published ones too, where what was built is gone.
+        for folder in (self._tools.target.build_root, self._tools.target.build_root.parent / "releases"):
+            with contextlib.suppress(PipelineError):
+                return self._scorer(release_id, folder)
+        _log.warning("former_release_not_here", release=release_id)
+        return None  # built elsewhere: there is nothing here to compare with
 
     def _judged(self, step: str, findings: Sequence[Finding], package: Package) -> StepResult:
         outcome = overall(findings)

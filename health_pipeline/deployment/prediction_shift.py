@@ -50,11 +50,13 @@ class Comparison:
         new: the watched model.
         former: the one it replaces; without it nothing is compared.
         samples: recent stays, and those that the gates judged by.
+        missing: the release that serves, where it cannot be compared with because it is not in this home.
     """
 
     new: Scorer
     former: Scorer | None
     samples: Samples = NO_SAMPLES
+    missing: str | None = None
 
     @cached_property
     def shift(self) -> Shift:
@@ -82,7 +84,8 @@ def shift_of(comparison: Comparison, limits: DeploymentSettings) -> Finding | No
     """The shift on recent stays, held against chance where the gates judged and the limit beyond it."""
     samples = comparison.samples
     if comparison.former is None:
-        return None
+        said = f"not compared: {comparison.missing}, which serves, is not in this home"
+        return None if comparison.missing is None else Finding("prediction_shift", "pass", said)
     if len(samples.recent) < limits.min_requests:
         return Finding("prediction_shift", "inconclusive", f"only {len(samples.recent)} records to compare on")
     shift = comparison.shift

@@ -55,6 +55,7 @@ def settings(tmp_path, monkeypatch):
     write(home / "serving" / "token", b"a token of the API", 0o600)
     write(home / "landing" / "admissions" / "2022-01.csv", b"a,b\n")
     write(home / "spill" / "left.tmp", b"scratch")
+    write(home / "builds" / "release" / "release.json", b"{}")  # the next release is compared with it
     sqlite(
         home / "mlflow.db",
         "CREATE TABLE model_versions (version INTEGER, source TEXT)",
@@ -99,10 +100,18 @@ def test_a_destroyed_home_comes_back(settings, tmp_path):
     assert settings.home.stat().st_mode & 0o777 == 0o700
 
 
+def test_what_serves_can_be_compared_with_after_a_restore(settings, tmp_path):
+    take(settings, tmp_path / "home.tar")
+    shutil.rmtree(settings.home)
+    restore_backup(settings, tmp_path / "home.tar", clock=CLOCK)
+    assert (settings.home / "builds" / "release" / "release.json").exists()
+
+
 def test_keys_landing_and_scratch_stay_out_unless_asked_for(settings, tmp_path):
     manifest = take(settings, tmp_path / "home.tar")
     assert {member.path for member in manifest.members} == {
         "warehouse.duckdb",
+        "builds/release/release.json",
         "dagster/storage/runs.db",
         "deployment/history.ndjson",
         "mlflow.db",

@@ -40,6 +40,11 @@ def test_a_first_model_is_compared_with_nothing():
     assert shift_of(Comparison(Logistic(), None, Samples(draw(100, 0))), LIMITS) is None
 
 
+def test_a_release_that_cannot_be_compared_with_is_named():
+    found = shift_of(Comparison(Logistic(), None, Samples(draw(100, 0)), missing="lr-elsewhere"), LIMITS)
+    assert (found.outcome, found.summary) == ("pass", "not compared: lr-elsewhere, which serves, is not in this home")
+
+
 def test_too_few_stays_are_inconclusive():
     found = shift_of(Comparison(Logistic(), Logistic(0.1), Samples(draw(LIMITS.min_requests - 1, 0))), LIMITS)
     assert found.outcome == "inconclusive"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shutil
 import time
 
 import pytest
@@ -92,8 +93,11 @@ def test_api_tests_can_be_skipped_by_order_and_that_is_kept(yard, first):
     assert "test" in kept[-1].summary
 
 
-def test_a_model_with_very_different_predictions_is_not_let_through(yard, first):
+@pytest.mark.parametrize("lost", [None, "builds"], ids=["whole home", "what was built is gone"])
+def test_a_model_with_very_different_predictions_is_not_let_through(yard, first, lost):
     yard.ship(first)
+    if lost is not None:
+        shutil.rmtree(yard.settings.home / lost)
     results = yard.ship(linear_bundle(2.0), attempt="b")
     assert (results[-1].step, results[-1].outcome) == ("rollout", "fail")
     assert "prediction_shift" in results[-1].summary
