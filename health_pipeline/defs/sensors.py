@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
 from dagster._core.events import DagsterEventType
+from dagster._core.events.log import EventLogEntry
+from dagster._core.remote_origin import RemoteJobOrigin
 
 from health_pipeline import monitoring, notify
 from health_pipeline.clock import Clock
@@ -130,27 +132,59 @@ def _failed_checks(settings: Settings, clock: Clock) -> dg.SensorDefinition:
 
 
 def _failed_runs(settings: Settings, clock: Clock) -> dg.SensorDefinition:
-    @dg.run_failure_sensor(
+    """Dagster's own failure sensor moves on when its body fails: what failed on a full disk would never be told."""
+
+    @dg.sensor(
         name="failed_run_alerts",
         minimum_interval_seconds=30,
         default_status=sensor_status(settings),
         description="One alert for each failed run: a warning while it is tried again within the hour.",
     )
-    def failed_run_alerts(context: dg.RunFailureSensorContext) -> None:
-        run = context.dagster_run
-        steps = context.get_step_failure_events()
-        alert = notify.templates.run_failed(
-            run_id=run.run_id,
-            job=run.tags.get("health_pipeline/request", run.job_name),
-            partition=run.tags.get("dagster/partition"),
-            step=steps[0].step_key if steps else None,
-            error=root_cause(steps[0]) if steps else context.failure_event.message or "",
-            retry_after=retry_after(run, context.instance),
-            links=notify.links.to_run(settings, run.run_id),
-        )
-        notify.send(alert, settings, clock)
+    def failed_run_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        found = json.loads(context.cursor or "0")
+        cursor: int = (
+            found["record_id"] if isinstance(found, dict) else found
+        )  # as Dagster's own failure sensor left it
+        changes = context.instance.fetch_run_status_changes(
+            dg.RunStatusChangeRecordsFilter(event_type=DagsterEventType.RUN_FAILURE, after_storage_id=cursor),
+            limit=BATCH,
+            ascending=True,
+        ).records
+        told = 0
+        for record in changes:
+            cursor = record.storage_id
+            run = context.instance.get_run_by_id(record.event_log_entry.run_id)
+            # A run of the command line has no code location; who started it sees it fail.
+            if run is None or _location(run.remote_job_origin) != _location(context):
+                continue
+            notify.send(_run_failed(run, record.event_log_entry, context.instance, settings), settings, clock)
+            told += 1
+        return dg.SensorResult(skip_reason=f"{told} failed runs", cursor=str(cursor))
 
     return failed_run_alerts
+
+
+def _location(found: RemoteJobOrigin | dg.SensorEvaluationContext | None) -> str | None:
+    if isinstance(found, RemoteJobOrigin):
+        return found.repository_origin.code_location_origin.location_name
+    return found.code_location_origin.location_name if found is not None and found.code_location_origin else None
+
+
+def _run_failed(
+    run: dg.DagsterRun, failure: EventLogEntry, instance: dg.DagsterInstance, settings: Settings
+) -> notify.Alert:
+    steps = [
+        entry.get_dagster_event() for entry in instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE)
+    ]
+    return notify.templates.run_failed(
+        run_id=run.run_id,
+        job=run.tags.get("health_pipeline/request", run.job_name),
+        partition=run.tags.get("dagster/partition"),
+        step=steps[0].step_key if steps else None,
+        error=root_cause(steps[0]) if steps else failure.get_dagster_event().message or "",
+        retry_after=retry_after(run, instance),
+        links=notify.links.to_run(settings, run.run_id),
+    )
 
 
 def _decisions(settings: Settings, partitions: Partitions, clock: Clock) -> dg.SensorDefinition:

@@ -179,29 +179,31 @@ def test_a_failing_request_pauses_and_then_gives_up(instance):
 
 
 def fail(instance, tags, reason=RunFailureReason.STEP_FAILURE):
-    """A run of January that failed; gives what a failure sensor is shown of it."""
+    """A run of January that failed; gives its id."""
     run = dg.DagsterRun(
         job_name="any", tags={"dagster/partition": "2022-01-01", **tags}, status=dg.DagsterRunStatus.STARTED
     )
     instance.add_run(run)
     instance.report_run_failed(run, job_failure_data=JobFailureData(error=None, failure_reason=reason))
-    event = next(
-        entry.dagster_event
-        for entry in instance.all_logs(run.run_id)
-        if entry.dagster_event and entry.dagster_event.is_run_failure
-    )
-    return dg.build_run_status_sensor_context(
-        "failed_run_alerts", event, instance, instance.get_run_by_id(run.run_id)
-    ).for_run_failure()
+    return run.run_id
+
+
+def look(alerts, instance, cursor=None):
+    return alerts.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=cursor)).cursor
 
 
 def test_a_failed_run_rings_when_nobody_else_will_try_it_again_soon(settings, home_instance):
     alerts = sensor(settings, "failed_run_alerts")
-    for _ in range(len(PAUSES) + 1):
-        alerts(fail(home_instance, {REQUEST_TAG: "labels:2022-01:7"}))
-    alerts(fail(home_instance, {REQUEST_TAG: "labels:2022-01:9"}, RunFailureReason.RUN_EXCEPTION))
-    alerts(fail(home_instance, {}))
-    alerts(fail(home_instance, {REQUEST_TAG: "deploy:2022-01:9"}))
+    cursor = None
+    failures = [({REQUEST_TAG: "labels:2022-01:7"}, RunFailureReason.STEP_FAILURE)] * (len(PAUSES) + 1)
+    failures.append(({REQUEST_TAG: "labels:2022-01:9"}, RunFailureReason.RUN_EXCEPTION))
+    failures += [
+        ({}, RunFailureReason.STEP_FAILURE),
+        ({REQUEST_TAG: "deploy:2022-01:9"}, RunFailureReason.STEP_FAILURE),
+    ]
+    for tags, reason in failures:
+        fail(home_instance, tags, reason)
+        cursor = look(alerts, home_instance, cursor)
     found = told(settings)
     last = "; mend the cause, then run the month again: health-pipeline run --from 2022-01 --to 2022-01."
     expected = [
@@ -220,16 +222,32 @@ def test_a_failed_run_rings_when_nobody_else_will_try_it_again_soon(settings, ho
         assert line["body"].endswith(end), line["body"]
 
 
+def test_a_failed_run_is_told_once_the_alert_can_be_kept(settings, home_instance):
+    alerts = sensor(settings, "failed_run_alerts")
+    told_before = look(alerts, home_instance)
+    outbox = settings.home / "notify" / "outbox.sqlite"
+    outbox.mkdir(parents=True)  # a disk that takes nothing: the same that failed the run
+    fail(home_instance, {})
+    with pytest.raises(Exception, match="unable to open database"):
+        look(alerts, home_instance, told_before)
+    outbox.rmdir()
+    cursor = look(alerts, home_instance, told_before)
+    assert len(told(settings)) == 1
+    assert look(alerts, home_instance, cursor) == cursor
+    assert look(alerts, home_instance, json.dumps({"record_id": int(cursor)})) == cursor, "what Dagster's sensor left"
+    assert len(told(settings)) == 1
+
+
 def test_alerts_lead_to_the_page_of_what_failed(tmp_path, monkeypatch):
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     settings = load_settings(home=tmp_path, notify={"ui_url": "https://dagster.hospital.example/"})
     with open_instance(settings) as instance:
         failed = fail(instance, {})
-        sensor(settings, "failed_run_alerts")(failed)
+        look(sensor(settings, "failed_run_alerts"), instance)
         evaluate(instance, 1, "urea")
         sensor(settings, "failed_check_alerts").evaluate_tick(dg.build_sensor_context(instance=instance))
     run, check = (line["links"] for line in told(settings))
-    assert run == {"run": f"https://dagster.hospital.example/runs/{failed.dagster_run.run_id}"}
+    assert run == {"run": f"https://dagster.hospital.example/runs/{failed}"}
     assert check == {"monitoring/drift": "https://dagster.hospital.example/assets/monitoring/drift?view=checks"}
 
 
