@@ -6,6 +6,7 @@ of months, upstream first, just as Dagster's backfill daemon does it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +25,8 @@ from health_pipeline.settings import PREFIX
 
 Listener = Callable[[EventLogEntry], None]
 
-SELECT_HELP = "for example: gold/features,gold/labels or group:models or +key:models/champion"
+SELECT_HELP = "for example: gold/features,gold/labels or group:models or +models/champion (with all that it rests on)"
+BARE_KEY = re.compile(r"(\d*\+)?([\w/]+)(\+\d*)?")
 NOT_BY_DEFAULT = {"deployment"}
 """Groups that run only when asked for: sensors and people decide about them."""
 
@@ -104,7 +106,7 @@ def _select(graph: BaseAssetGraph[Any], select: str | None) -> set[dg.AssetKey]:
         return {key for key in graph.materializable_asset_keys if graph.get(key).group_name not in NOT_BY_DEFAULT}
     try:
         chosen = {
-            key for part in select.split(",") for key in dg.AssetSelection.from_string(part.strip()).resolve(graph)
+            key for part in select.split(",") for key in dg.AssetSelection.from_string(_quoted(part)).resolve(graph)
         }
     except Exception as error:  # noqa: BLE001  # the parser's errors share no base class
         raise SettingsError(
@@ -117,6 +119,15 @@ def _select(graph: BaseAssetGraph[Any], select: str | None) -> set[dg.AssetKey]:
             remedy=SELECT_HELP,
         )
     return chosen
+
+
+def _quoted(part: str) -> str:
+    """One part of a selection in the language of the UI.
+
+    Beside a bare key Dagster still reads ``+`` as one layer; in the UI it stands for all of them.
+    """
+    found = BARE_KEY.fullmatch(part.strip())
+    return part.strip() if found is None else f'{found[1] or ""}key:"{found[2]}"{found[3] or ""}'
 
 
 def execute(
