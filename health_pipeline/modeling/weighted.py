@@ -122,14 +122,19 @@ def _average_precision(weights: Weights, rows: RankedRows) -> Floats:
 
 
 def _top_decile(weights: Weights, rows: RankedRows, *, lift: bool) -> Floats:
-    """Share of positives among the tenth of the rows that rank highest; rows at the cut count partly."""
-    seen = np.cumsum(weights, axis=1)
+    """Share of positives among the tenth of the rows that rank highest; rows of one score count alike at the cut."""
+    positives, drawn = weights * rows.positive, weights
+    if rows.tie_starts is not None:
+        positives = np.add.reduceat(positives, rows.tie_starts, axis=1)
+        drawn = np.add.reduceat(drawn, rows.tie_starts, axis=1)
+    seen = np.cumsum(drawn, axis=1)
     wanted = seen[:, -1:] * weights.dtype.type(_TOP_SHARE)
-    taken = np.clip(wanted - (seen - weights), 0, weights)
-    precision = _ratio((taken @ rows.positive).astype(np.float64), taken.sum(axis=1, dtype=np.float64))
+    taken = np.clip(wanted - (seen - drawn), 0, drawn)
+    share = np.divide(positives, drawn, out=np.zeros_like(positives), where=drawn > 0)
+    precision = _ratio(np.einsum("ij,ij->i", taken, share, dtype=np.float64), taken.sum(axis=1, dtype=np.float64))
     if not lift:
         return precision
-    return _ratio(precision, (weights @ rows.positive) / seen[:, -1].astype(np.float64))
+    return _ratio(precision, positives.sum(axis=1, dtype=np.float64) / seen[:, -1].astype(np.float64))
 
 
 def _expected_calibration_error(weights: Weights, rows: RankedRows) -> Floats:

@@ -61,6 +61,16 @@ def test_top_decile_by_hand():
     assert found == {"top_decile_precision": 0.5, "top_decile_lift": 2.5}
 
 
+def test_rows_of_one_score_count_alike_in_the_top_decile():
+    first = np.r_[np.ones(50), np.zeros(150)]
+    names = ["top_decile_precision", "top_decile_lift"]
+    for y in (first, first[::-1]):
+        assert measure(y, np.full(200, 0.3), 0.5, names) == {"top_decile_precision": 0.25, "top_decile_lift": 1.0}
+    y, p = sample(decimals=1)
+    order = np.random.default_rng(3).permutation(y.size)
+    assert measure(y[order], p[order], 0.5, names) == pytest.approx(measure(y, p, 0.5, names))
+
+
 def test_undefined_measures_are_nan_and_not_zero():
     p = np.array([0.1, 0.2, 0.3])
     found = measure(np.zeros(3), p, 0.9)

@@ -8,11 +8,14 @@ import pyarrow as pa
 import pytest
 
 from health_pipeline.cohort.tables import LABELS
+from health_pipeline.modeling.calibration import Calibration
 from health_pipeline.modeling.metrics import Estimate, measure
 from health_pipeline.modeling.tables import PREDICTIONS
 from health_pipeline.monitoring import PERFORMANCE, performance_months
+from health_pipeline.monitoring.estimation import expected_performance
 from health_pipeline.monitoring.figures import draw_month
 from health_pipeline.monitoring.limits import judge
+from health_pipeline.monitoring.scored import Scored
 from health_pipeline.months import MonthRange, parse_month, shift
 from health_pipeline_tests.monitoring.conftest import MONTHS, Hospital, hospital, rewrite
 
@@ -83,6 +86,16 @@ def test_the_estimate_is_near_the_outcome_on_stable_data(table: pa.Table) -> Non
             for kind in ("estimated", "realised")
         )
         assert row["value"] == pytest.approx(estimated["value"] - realised["value"])
+
+
+def test_the_estimate_of_equal_scores_promises_no_ranking() -> None:
+    p = np.round(np.random.default_rng(5).beta(2, 8, 4000), 1).clip(0.05)
+    nobody = np.full(p.size, np.nan)
+    rows = Scored(nobody, nobody, np.arange(p.size, dtype=np.uint64), p, p >= 0.3, nobody, {}, {})
+    found = expected_performance(rows, Calibration(), 50, 1, ("top_decile_precision", "top_decile_lift"))
+    drawn = [measure(y, p) for y in np.random.default_rng(6).random((200, p.size)) < p]
+    for name, estimate in found.items():
+        assert estimate.value == pytest.approx(np.mean([each[name] for each in drawn]), rel=0.02), name
 
 
 def test_estimates_exist_before_labels_and_do_not_change_when_they_come(tmp_path: Path) -> None:
