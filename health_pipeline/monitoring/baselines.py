@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
 
 def holdout_metrics(connection: DuckDBPyConnection, champion: Slice) -> dict[str, dict[str, Estimate]]:
-    """Metrics by model id and name.
+    """Metrics by model id and name: those of its training, and over them those of the decision that accepted it.
 
-    Candidates are read from their ``models.<family>`` tables, as far as they exist; the champion's own row wins.
+    Args:
+        connection: to the warehouse; candidates are read from the ``models.<family>`` tables, as far as they exist.
+        champion: ``models.champion`` from the first decision on, since a champion can serve for years.
     """
     families = connection.execute(
         "SELECT DISTINCT table_schema, table_name FROM information_schema.columns "
@@ -32,7 +34,10 @@ def holdout_metrics(connection: DuckDBPyConnection, champion: Slice) -> dict[str
         f"SELECT model_id, metrics FROM {champion} WHERE model_id IS NOT NULL AND metrics IS NOT NULL "
         "AND decision <> 'SKIP' ORDER BY month"
     ).fetchall()
-    return {model_id: _read(metrics) for model_id, metrics in rows}
+    known: dict[str, dict[str, Estimate]] = {}
+    for model_id, metrics in rows:
+        known.setdefault(model_id, {}).update(_read(metrics))
+    return known
 
 
 def _read(metrics: str) -> dict[str, Estimate]:

@@ -17,6 +17,7 @@ from health_pipeline.monitoring.estimation import ESTIMABLE, LABEL_METRICS, expe
 from health_pipeline.monitoring.limits import judge
 from health_pipeline.monitoring.rows import to_table
 from health_pipeline.monitoring.scored import Scored, roles, same_scores, scored_rows
+from health_pipeline.monitoring.statuses import JUDGED_METRICS
 from health_pipeline.monitoring.tables import PERFORMANCE
 from health_pipeline.months import Month, MonthRange, shift
 from health_pipeline.settings import Settings
@@ -43,7 +44,7 @@ def performance_months(
         warehouse: open for reading.
         predictions: ``gold.predictions``; twelve months back are read whatever the width.
         labels: ``gold.labels``, as far as they have matured.
-        champion: ``models.champion``, for what the gates accepted on the holdout.
+        champion: ``models.champion``, for what the gates accepted on the holdout; read from the first decision on.
         months: months to produce.
         settings: windows, replicates, limits.
 
@@ -58,7 +59,8 @@ def performance_months(
     span = months.widen(before=back)
     served = deployed_predictions(warehouse, Slice(FEATURE_TABLE, span), predictions, span, settings)
     with warehouse.read(f"performance {months}") as connection:
-        known = baselines.holdout_metrics(connection, champion.only(span))
+        decisions = champion.only(MonthRange(min(settings.start_month, span.first), months.last))
+        known = baselines.holdout_metrics(connection, decisions)
         found = roles(connection, predictions.only(months))
         scored = {
             role: scored_rows(connection, predictions.only(span), labels.only(span), Slice(FEATURE_TABLE, span), role)
@@ -180,7 +182,9 @@ def _replicates(rows: Scored, settings: Settings) -> int:
 
 
 def _row(segment: str, metric: str, estimate: Estimate, baseline: Mapping[str, Estimate]) -> Row:
-    threshold, status = judge(metric, estimate, baseline.get(metric))
+    # What a group's Brier score or recall should be depends on its own risk: the holdout's is that of all patients.
+    comparable = segment == "all" or metric in JUDGED_METRICS
+    threshold, status = judge(metric, estimate, baseline.get(metric) if comparable else None)
     if segment != "all" and status == "alarm":
         status = "warning"  # many small groups are watched at once: one alone never alarms
     return {

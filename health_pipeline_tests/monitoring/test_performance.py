@@ -17,6 +17,7 @@ from health_pipeline.monitoring.figures import draw_month
 from health_pipeline.monitoring.limits import judge
 from health_pipeline.monitoring.scored import Scored
 from health_pipeline.months import MonthRange, parse_month, shift
+from health_pipeline.promotion.tables import CHAMPION
 from health_pipeline_tests.monitoring.conftest import MONTHS, Hospital, hospital, rewrite
 
 SEPTEMBER = parse_month("2021-09")
@@ -43,6 +44,36 @@ def test_a_range_gives_the_rows_of_single_months(stable: Hospital, table: pa.Tab
     single = [performance(stable, MonthRange(month, month)) for month in MONTHS]
     assert table.equals(pa.concat_tables(single))
     stable.warehouse.replace(PERFORMANCE, MONTHS, table)
+
+
+def test_a_champion_of_many_months_is_measured_against_what_the_gates_accepted(tmp_path: Path) -> None:
+    short = {"training_months": 2, "min_training_months": 2, "validation_months": 1, "holdout_months": 1}
+    found = hospital(tmp_path, windows=short)
+    accepted = found.champion.months.first
+    last = found.predictions.months.last
+    assert accepted < shift(last, -16)
+    metrics = '{"roc_auc": {"value": 0.76, "n": 900}, "brier": {"value": 0.14, "n": 900}}'
+    judged_anew = '{"roc_auc": {"value": 0.5, "n": 900}}'
+    chosen = f"CASE WHEN month = DATE '{accepted}' THEN '{metrics}' ELSE '{judged_anew}' END AS metrics"
+    rewrite(found, CHAMPION, found.champion.months, f"SELECT * REPLACE ({chosen}) FROM {found.champion}")
+    months = MonthRange(accepted, last)
+    of_the_range = rows_where(performance(found, months), month=last)
+    of_the_month = performance(found, MonthRange(last, last)).to_pylist()
+    assert of_the_month == of_the_range
+    limits = {row["metric"]: row["threshold"] for row in of_the_month if row["segment"] == "all"}
+    assert limits["roc_auc"] == pytest.approx(0.7, abs=0.05)
+    assert limits["brier"] == pytest.approx(0.17, abs=0.02)
+
+
+def test_groups_are_not_held_against_what_depends_on_their_own_risk(tmp_path: Path) -> None:
+    found = hospital(tmp_path)
+    metrics = '{"roc_auc": {"value": 0.76, "n": 900}, "brier": {"value": 0.01, "n": 900}}'
+    rewrite(found, CHAMPION, found.champion.months, f"SELECT * REPLACE ('{metrics}' AS metrics) FROM {found.champion}")
+    table = performance(found, MonthRange(SEPTEMBER, SEPTEMBER))
+    rows = rows_where(table, model_role="champion", kind="realised", window_months=3)
+    known = [row for row in rows if row["value"] is not None and row["metric"] in {"roc_auc", "brier"}]
+    judged = {(row["metric"], row["segment"] == "all"): row["threshold"] is not None for row in known}
+    assert judged == {("roc_auc", True): True, ("roc_auc", False): True, ("brier", True): True, ("brier", False): False}
 
 
 def test_realised_numbers_are_those_of_the_rows(stable: Hospital, table: pa.Table) -> None:
