@@ -2,7 +2,8 @@
 
 Stock Dagster learns of a dead run from the code server that started it. When that server goes down with it (a reboot, a
 crash of the whole service), the run would stay STARTED for ever, and with it whatever waits for it: the next
-improvement, the next deployment. Here run monitoring asks whether the process still exists.
+improvement, the next deployment. Here run monitoring asks whether the process still exists: on this machine by its
+number, elsewhere (the code location's container) by asking the code server, whose processes end with it.
 """
 
 import json
@@ -10,16 +11,20 @@ import os
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.events import EngineEventData
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
+from dagster._serdes import deserialize_value
 
+ASK_SECONDS = 10
 SLACK_SECONDS = 60.0
 """A process that began later than this after the run's first sign of life is another one with the same number."""
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
-    """Runs as processes beside the code server of this machine, watched by their process id."""
+    """Runs as processes beside their code server, watched by their process id or by asking that server."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
@@ -27,13 +32,27 @@ class WatchedRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Failed when the run's process is gone; what runs on another machine cannot be seen and is believed."""
-        if "socket" not in json.loads(run.tags.get(GRPC_INFO_TAG, "{}")):
-            return CheckRunHealthResult(WorkerStatus.RUNNING)
-        known = _process_of(self._instance, run.run_id)
-        if known is None or _lives(*known):
-            return CheckRunHealthResult(WorkerStatus.RUNNING)
-        return CheckRunHealthResult(WorkerStatus.FAILED, f"its process ({known[0]}) is gone")
+        """Failed when the run's process is gone; what cannot be seen now is believed."""
+        server = json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
+        if "socket" in server:
+            known = _process_of(self._instance, run.run_id)
+            if known is not None and not _lives(*known):
+                return CheckRunHealthResult(WorkerStatus.FAILED, f"its process ({known[0]}) is gone")
+        elif server and not self._has_server(run.run_id):
+            said = "its code server was started anew and does not know it"
+            return CheckRunHealthResult(WorkerStatus.FAILED, said)
+        return CheckRunHealthResult(WorkerStatus.RUNNING)
+
+    def _has_server(self, run_id: str) -> bool:
+        """Whether the code server that started a run holds its process; one that does not answer is believed to."""
+        client = self._get_grpc_client_for_termination(run_id)  # type: ignore[no-untyped-call]
+        if client is None:  # the run has ended meanwhile
+            return True
+        try:
+            answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run_id), timeout=ASK_SECONDS)
+        except DagsterUserCodeUnreachableError:
+            return True
+        return deserialize_value(answer, CanCancelExecutionResult).can_cancel
 
 
 def _process_of(instance: dg.DagsterInstance, run_id: str) -> tuple[int, float] | None:

@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,8 +12,10 @@ import time
 import dagster as dg
 import pytest
 from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
-from dagster._core.launcher import WorkerStatus
+from dagster._core.launcher import LaunchRunContext, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import GrpcServerTarget
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 
 from health_pipeline.defs.instance import open_instance
@@ -71,6 +75,63 @@ def test_a_process_that_only_has_the_number_is_another_one(instance, monkeypatch
 
 def test_a_run_on_another_machine_is_believed(instance):
     assert health(instance, started(instance, dead(), {"port": 4000})) is WorkerStatus.RUNNING
+
+
+@pytest.fixture
+def code_server(tmp_path):
+    """Starts a code server on a port, again and again on the same one; what it started dies with it."""
+    (tmp_path / "sleeping.py").write_text(
+        "import time, dagster as dg\n@dg.op\ndef slow():\n    time.sleep(600)\n"
+        "@dg.job(executor_def=dg.in_process_executor)\ndef sleeps():\n    slow()\n"
+        "defs = dg.Definitions(jobs=[sleeps])\n"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [sys.executable, "-m", "dagster", "api", "grpc", "--host", "127.0.0.1", "--port", str(port)]
+    servers = []
+
+    def start():
+        with (tmp_path / "server.log").open("ab") as log:
+            command = [*words, "--python-file", str(tmp_path / "sleeping.py")]
+            servers.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return port
+            time.sleep(0.1)
+        raise AssertionError((tmp_path / "server.log").read_text())
+
+    def kill():
+        os.killpg(servers[-1].pid, signal.SIGKILL)
+        servers.pop().wait()
+
+    yield start, kill
+    if servers:
+        kill()
+
+
+def test_a_run_that_went_down_with_its_code_servers_container_has_failed(instance, code_server):
+    start, kill = code_server
+    target = GrpcServerTarget(host="127.0.0.1", port=start(), socket=None, location_name="here")
+    with WorkspaceProcessContext(instance, target) as process:
+        workspace = process.create_request_context()
+        (repository,) = workspace.get_code_location("here").get_repositories().values()
+        job = repository.get_full_job("sleeps")
+        run = dg.DagsterRun(job_name="sleeps", remote_job_origin=job.get_remote_origin())
+        instance.add_run(run)
+        instance.run_launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=workspace))
+        deadline = time.monotonic() + 60
+        while instance.get_run_by_id(run.run_id).status is not dg.DagsterRunStatus.STARTED:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        run = instance.get_run_by_id(run.run_id)
+        assert health(instance, run) is WorkerStatus.RUNNING
+        kill()
+        assert health(instance, run) is WorkerStatus.RUNNING  # a server that is away says nothing
+        start()
+        assert health(instance, run) is WorkerStatus.FAILED
 
 
 def test_run_monitoring_ends_the_run_so_that_nothing_waits_for_it(instance):

@@ -203,6 +203,8 @@ def test_an_instance_differs_only_in_where_things_lie(place):
         key: value for key, value in stock.items() if key not in placed
     }
     assert "postgres" in own["storage"]
+    # Each notices a run whose process went down with its container: Dagster's default launcher does not.
+    assert own["run_launcher"]["class"] in {"WatchedRunLauncher", "K8sRunLauncher"}
 
 
 def dry_run(text: str) -> list[str]:
