@@ -164,6 +164,16 @@ def test_diagnoses_and_comorbidities() -> None:
         ("ICD10CM", "I110", "I11", "heart_failure"),
         ("ICD10CM", "i10", "I10", "hypertension"),
         ("ICD10CM", "S72.001A", "S72", "hip_fracture"),
+        ("ICD10CM", "C7A.090", "C7A", "chapter_neoplasms"),  # ICD-10-CM has categories with a letter at the end
+        ("ICD10CM", "C4A.9", "C4A", "chapter_neoplasms"),
+        ("ICD10CM", "D3A.00", "D3A", "chapter_neoplasms"),
+        ("ICD10CM", "D50.9", "D50", "anaemia"),
+        ("ICD10CM", "D70.1", "D70", "chapter_blood"),
+        ("ICD10CM", "E08.10", "E08", "diabetes"),
+        ("ICD10CM", "I1A.0", "I1A", "hypertension"),
+        ("ICD10CM", "M1A.0710", "M1A", "arthritis_joint"),
+        ("ICD10CM", "O9A.22", "O9A", "chapter_pregnancy"),
+        ("ICD10CM", "Z3A.38", "Z3A", "chapter_factors"),
         ("ICD10CM", "U07.1", "U07", "other"),
     ],
 )
