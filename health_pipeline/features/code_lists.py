@@ -113,21 +113,24 @@ def laboratory_tests() -> tuple[LaboratoryTest, ...]:
 
 @dataclass(frozen=True)
 class MedicineClass:
-    """A class of medicines; ``bit`` is its place in the mask."""
+    """A class of medicines; ``bit`` is its place in the mask, ``rxnorm`` its codes with the drug they say, if known."""
 
     name: str
     bit: int
     names: tuple[str, ...]
-    rxnorm: tuple[str, ...]
+    rxnorm: tuple[tuple[str, str | None], ...]
 
 
 @lru_cache
 def medicine_classes() -> tuple[MedicineClass, ...]:
     """Classes in the order of the list."""
-    return tuple(
-        MedicineClass(row["class"], bit, tuple(row["names"].split()), tuple(row["rxnorm"].split()))
-        for bit, row in enumerate(read_list("medicines"))
-    )
+    classes = []
+    for bit, row in enumerate(read_list("medicines")):
+        names = tuple(row["names"].split())
+        only = names[0] if len(names) == 1 else None  # a class of one drug: every code says it
+        codes = (entry.partition("/") for entry in row["rxnorm"].split())
+        classes.append(MedicineClass(row["class"], bit, names, tuple((code, drug or only) for code, _, drug in codes)))
+    return tuple(classes)
 
 
 def _prefixes(row: dict[str, str]) -> tuple[tuple[str, str], ...]:

@@ -11,7 +11,7 @@ from health_pipeline.features.part import Inputs, Part, visible
 _WINDOW = "this stay"
 _SYSTEMS = "('RXNORM', 'DRUG')"
 # Drugs whose own state is kept, by generic name.
-_DRUGS = (
+DRUGS = (
     "insulin",
     "metformin",
     "glipizide",
@@ -64,7 +64,7 @@ _FEATURES = (
             f" THEN coalesce(medicine.{drug}, 'no') END",
             f"state of {drug}: steady, up, down, started, stopped, given, or no",
         )
-        for drug in _DRUGS
+        for drug in DRUGS
     ),
 )
 
@@ -76,13 +76,12 @@ def _ctes(inputs: Inputs) -> dict[str, str]:
     changes = ",\n        ".join(f"count(*) FILTER (state = '{change}') AS {change}" for change in _CHANGES)
     drugs = ",\n        ".join(
         f"arg_max(coalesce(state, 'given'), place) FILTER (list_contains(generics, {literal(drug)})) AS {drug}"
-        for drug in _DRUGS
+        for drug in DRUGS
     )
-    # A class of one drug tells the drug also where only its code is known.
     by_code = ", ".join(
-        f"({literal(code)}, {1 << item.bit}::UBIGINT, {literal(item.names[0]) if len(item.names) == 1 else 'NULL'})"
+        f"({literal(code)}, {1 << item.bit}::UBIGINT, {literal(drug) if drug else 'NULL'})"
         for item in medicine_classes()
-        for code in item.rxnorm
+        for code, drug in item.rxnorm
     )
     return {
         "medicine_code": f"""

@@ -8,6 +8,7 @@ import pytest
 
 from health_pipeline.features import FEATURE_TABLE, FEATURES, model_features, schema_hash
 from health_pipeline.features.code_lists import comorbidities, expand, laboratory_tests, medicine_classes
+from health_pipeline.features.medicines import DRUGS
 from health_pipeline.settings import FeatureSettings, Settings
 from health_pipeline_tests.features.page import PAGE, render
 
@@ -72,5 +73,8 @@ def test_code_lists_are_whole() -> None:
     codes = [code for test in laboratory_tests() for code in test.loinc]
     assert len(set(codes)) == len(codes)
     assert all(test.plausible_low < test.low < test.high < test.plausible_high for test in laboratory_tests())
-    drugs = [code for item in medicine_classes() for code in item.rxnorm]
-    assert len(set(drugs)) == len(drugs)
+    drugs = {code: drug for item in medicine_classes() for code, drug in item.rxnorm}
+    assert len(drugs) == sum(len(item.rxnorm) for item in medicine_classes())
+    assert all(drug in {None, *item.names} for item in medicine_classes() for _, drug in item.rxnorm)
+    # A drug whose own state is kept is known by its code too: "no" would say that it was not given.
+    assert set(DRUGS) <= set(drugs.values())

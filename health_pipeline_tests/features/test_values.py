@@ -228,6 +228,13 @@ def test_medicines() -> None:
     assert (row["medicines_up"], row["medicines_down"], row["medicines_started"]) == (2, 2, 1)
 
 
+def test_a_drug_known_by_its_code_only_has_its_state() -> None:
+    codes = {"4821": "glipizide", "33738": "pioglitazone", "16681": "acarbose", "274332": "nateglinide"}
+    row = row_of([event("RXNORM", code, None, "up") for code in codes])
+    assert {drug: row[f"{drug}_state"] for drug in codes.values()} == dict.fromkeys(codes.values(), "up")
+    assert (row["glyburide_state"], row["has_sulfonylurea"], row["has_glitazone"]) == ("no", True, True)
+
+
 def test_finance_sums_claims_processed_before_the_discharge() -> None:
     def claim(number: str, at: str, **money: Any) -> dict[str, Any]:
         return {"claim_id": number, "patient_key": "p", "processed_at": at, **money}
