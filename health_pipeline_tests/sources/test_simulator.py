@@ -87,6 +87,22 @@ def test_months_before_the_start_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "landing").exists()
 
 
+@pytest.mark.parametrize("name", ["admissions/2022-02.parquet", "patients/2021-05.csv", "claims/2030-01.csv.gz"])
+def test_extracts_of_a_hospital_are_neither_replaced_nor_mixed_with_invented_ones(tmp_path: Path, name: str) -> None:
+    settings = small(tmp_path, admissions_per_month=5)
+    months = MonthRange.of("2022-01", "2022-02")
+    simulate(months, settings)
+    simulate(months, settings)  # what is simulated may be simulated again
+    delivered = tmp_path / "landing" / name
+    duckdb.sql(f"COPY (SELECT 'E1' AS encounter_id) TO '{tmp_path}/delivered.parquet' (FORMAT parquet)")
+    (tmp_path / "delivered.parquet").replace(delivered)
+    before = hashes(tmp_path)
+    with pytest.raises(SourceError, match="did not write") as error:
+        simulate(months, settings)
+    assert error.value.where == str(delivered)
+    assert hashes(tmp_path) == before
+
+
 def test_progress_names_every_month(tmp_path: Path) -> None:
     seen: list[str] = []
     simulate(MonthRange.of("2022-02", "2022-03"), small(tmp_path), progress=seen.append)

@@ -7,12 +7,18 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from health_pipeline.contracts.tables import LANDING_TABLES
+from health_pipeline.errors import SourceError
 from health_pipeline.settings import Settings
-from health_pipeline.sources.landing_inspection import EMPTY_KEY
+from health_pipeline.sources.landing_files import LandedFile, list_files
+from health_pipeline.sources.landing_inspection import EMPTY_MARK
 from health_pipeline.sources.simulator.faults import FAULTS, draw_faults
 from health_pipeline.sources.sql import literal
+
+SIMULATED_MARK = "health_pipeline.simulated"
+"""Parquet metadata key of every simulated file: only such files may the simulator replace, or stand beside."""
 
 # Multiplication by an odd number is a bijection modulo 2^32: identifiers are unique and their order means nothing.
 _PERSON = "printf('P%010d', (person * 2246822519) % 4294967296)"
@@ -57,15 +63,41 @@ class LandingFiles:
         right = np.zeros(len(again), dtype=np.int8)
         landed = pa.concat_tables([rows, again]).append_column("fault", pa.array(np.concatenate([faults, right])))
         self._connection.register("rows", landed)
+        marks = {SIMULATED_MARK: "true"} | ({} if len(landed) else {EMPTY_MARK: "true"})
         try:
             # A plain projection keeps the order of the rows.
             self._connection.execute(
                 f"COPY (SELECT {_text_sql(table, rows)} FROM rows) TO {literal(str(path))} "
-                f"(FORMAT parquet, COMPRESSION zstd{'' if len(landed) else EMPTY_KEY})"
+                f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {marks})"
             )
         finally:
             self._connection.unregister("rows")
         return len(landed)
+
+
+def refuse_beside_extracts(settings: Settings) -> None:
+    """Keep invented patients away from those of a hospital.
+
+    Raises:
+        SourceError: the landing zone holds a file that the simulator did not write.
+    """
+    for table in LANDING_TABLES:
+        for files in list_files(table, settings).files.values():
+            for file in files:
+                if not _is_simulated(file):
+                    raise SourceError(
+                        "the landing zone holds extracts that the simulator did not write; "
+                        "its invented patients would replace them or mix with theirs",
+                        where=file.path,
+                        remedy="give the simulated hospital a home of its own: HEALTH_PIPELINE_HOME=<empty folder>",
+                    )
+
+
+def _is_simulated(file: LandedFile) -> bool:
+    try:
+        return file.kind == "parquet" and SIMULATED_MARK.encode() in (pq.read_metadata(file.path).metadata or {})
+    except (OSError, pa.ArrowException):  # cut off, or no Parquet at all
+        return False
 
 
 def _repeated(table: str) -> list[int]:

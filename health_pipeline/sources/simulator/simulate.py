@@ -22,7 +22,7 @@ from health_pipeline.sources.extracts import LandingZone, Progress, landing_zone
 from health_pipeline.sources.simulator.attributes import admissions, patients
 from health_pipeline.sources.simulator.claims import claims
 from health_pipeline.sources.simulator.events import clinical_events
-from health_pipeline.sources.simulator.files import LandingFiles
+from health_pipeline.sources.simulator.files import LandingFiles, refuse_beside_extracts
 from health_pipeline.sources.simulator.hospital import Hospital, MonthOfCare, seconds
 from health_pipeline.sources.simulator.random import Purpose, stream
 
@@ -52,7 +52,7 @@ class SimulationReport:
 
 
 def simulate(months: MonthRange, settings: Settings, *, progress: Progress | None = None) -> SimulationReport:
-    """Land months of the simulated hospital; months that are already landed are replaced.
+    """Land months of the simulated hospital; simulated months that are already landed are replaced.
 
     Args:
         months: months to land, none before ``settings.start_month``.
@@ -60,7 +60,8 @@ def simulate(months: MonthRange, settings: Settings, *, progress: Progress | Non
         progress: called with the name of each month that is done.
 
     Raises:
-        SourceError: a month lies before the hospital's start, or the landing zone cannot be written.
+        SourceError: a month lies before the hospital's start, or the landing zone cannot be written or holds extracts
+            of another source.
     """
     if months.first < settings.start_month:
         raise SourceError(
@@ -70,6 +71,7 @@ def simulate(months: MonthRange, settings: Settings, *, progress: Progress | Non
         )
     totals: dict[str, int] = dict.fromkeys(_MOMENT, 0)
     with landing_zone(settings) as zone:
+        refuse_beside_extracts(settings)
         files = LandingFiles(settings)
         try:
             for month, tables in _landed_months(months, settings):
