@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 import structlog
+import structlog.tracebacks
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
@@ -62,7 +63,8 @@ def configure_logging(
         foreign_pre_chain=[*shared, _record_time],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.dict_tracebacks,
+            # structlog's own dict_tracebacks writes the local variables of every frame too: rows, ids, keys.
+            structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
             structlog.processors.JSONRenderer(sort_keys=True, default=str),
         ],
     )

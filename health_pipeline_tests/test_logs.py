@@ -78,3 +78,21 @@ def test_steps_are_timed_also_when_they_fail(tmp_path: Path) -> None:
     assert (done["event"], done["rows"], done["table"]) == ("step.done", 7, "admissions")
     assert float(str(done["seconds"])) >= 0
     assert (failed["event"], failed["error"], failed["level"]) == ("step.failed", "ZeroDivisionError", "error")
+
+
+def test_tracebacks_show_where_it_broke_but_no_variable(tmp_path: Path) -> None:
+    def read(patient_id: str) -> None:
+        raise LookupError("no such month")
+
+    for json_lines in (True, False):
+        stream = io.StringIO()
+        configure_logging(load_settings(home=tmp_path), json=json_lines, stream=stream)
+        for log in (structlog.get_logger("health_pipeline.room"), logging.getLogger("library")):
+            try:
+                read("MRN-4711")
+            except LookupError:
+                log.exception("broke")
+        for text in (stream.getvalue(), (tmp_path / "logs" / LOG_FILE).read_text()):
+            assert "no such month" in text
+            assert "test_logs.py" in text
+            assert "MRN-4711" not in text.replace('read("MRN-4711")', "")
