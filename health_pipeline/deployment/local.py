@@ -91,8 +91,10 @@ class LocalTarget:
             token = secrets.token_urlsafe(32)
             output = Path(scratch) / "api.log"
             with output.open("wb") as log:
+                number, parent = str(sock.fileno()), str(os.getpid())
+                words = ["--worker", "--release", package.reference, "--fd", number, "--parent", parent]
                 process = subprocess.Popen(
-                    [*self._command, "--worker", "--release", package.reference, "--fd", str(sock.fileno())],
+                    [*self._command, *words],
                     pass_fds=[sock.fileno()],
                     env=self._environment(Path(scratch), token),
                     stdin=subprocess.DEVNULL,

@@ -27,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--daemon", action="store_true", help="go to the background once the address is bound")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--fd", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     return parser
 
 
@@ -68,7 +69,7 @@ def main(
             from health_pipeline.serving.scorers import load_scorer
 
             release = options.release.resolve() if options.release is not None else None
-            run_worker(settings, places, sock, release=release, load=load or load_scorer)
+            run_worker(settings, places, sock, release=release, parent=options.parent, load=load or load_scorer)
         else:
             if options.daemon and os.fork() != 0:
                 os._exit(0)  # the address is bound; the caller waits for readiness

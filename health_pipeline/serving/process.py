@@ -49,6 +49,7 @@ def run_worker(
     sock: socket.socket,
     *,
     release: Path | None = None,
+    parent: int | None = None,
     load: LoadScorer = load_scorer,
 ) -> None:
     """Serve until told to stop.
@@ -58,6 +59,8 @@ def run_worker(
         places: files of the environment.
         sock: listening socket.
         release: serve just this release folder, without a traffic manifest (containers, trials).
+        parent: process without which there is nobody to serve for; known by its number from the start, because it may
+            be gone before this process has looked for the first time.
         load: builds scorers.
 
     Raises:
@@ -104,11 +107,13 @@ def run_worker(
             _log.info("draining")
 
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, drain)
-        watcher = None
+        watchers = []
         if release is None:
-            watcher = asyncio.create_task(_watch(places.traffic, engine, state, server, seen))
+            watchers.append(asyncio.create_task(_watch(places.traffic, engine, state, seen)))
+        if parent is not None:
+            watchers.append(asyncio.create_task(_watch_parent(parent, server)))
         await server.serve(sockets=[sock])
-        if watcher is not None:
+        for watcher in watchers:
             watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watcher
@@ -130,24 +135,26 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 Stamp = tuple[int, int, int] | None
 
 
-async def _watch(path: Path, engine: Engine, state: State, server: uvicorn.Server, seen: Stamp) -> None:
+async def _watch_parent(parent: int, server: uvicorn.Server) -> None:
+    """End when the process that started this one is gone: a new one must be able to take its place."""
+    while os.getppid() == parent:
+        await asyncio.sleep(WATCH_SECONDS)
+    _log.error("parent_gone")
+    server.should_exit = True
+
+
+async def _watch(path: Path, engine: Engine, state: State, seen: Stamp) -> None:
     """Take over each new generation of the manifest; one that cannot be loaded changes nothing but the report.
 
     Args:
         path: the manifest.
         engine: takes it over.
         state: gets the report.
-        server: told to end when the supervisor is gone.
         seen: stamp of the manifest that the engine was started with.
     """
-    parent = os.getppid()
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(WATCH_SECONDS)
-        if os.getppid() != parent:  # the supervisor died: a new one must be able to take its place
-            _log.error("supervisor_gone")
-            server.should_exit = True
-            return
         stamp = _stamp(path)
         if stamp == seen:
             continue

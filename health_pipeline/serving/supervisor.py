@@ -36,7 +36,7 @@ class Supervisor:
     """Runs the worker command until it is told to stop.
 
     Args:
-        command: worker command; ``--worker --fd <n>`` is appended.
+        command: worker command; ``--worker --fd <n> --parent <pid>`` is appended.
         places: files of the environment.
         sock: listening socket, inherited by the worker.
     """
@@ -52,19 +52,27 @@ class Supervisor:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGUSR1, self._forward)
         deaths = 0
-        while True:
+        socket_number = str(self._sock.fileno())
+        words = [*self._command, "--worker", "--fd", socket_number, "--parent", str(os.getpid())]
+        while not self._is_told_to_stop():
             began = time.monotonic()
-            self._worker = subprocess.Popen(
-                [*self._command, "--worker", "--fd", str(self._sock.fileno())], pass_fds=[self._sock.fileno()]
-            )
+            self._worker = subprocess.Popen(words, pass_fds=[self._sock.fileno()])
+            if self._is_told_to_stop():  # while the process was started
+                self._worker.terminate()
             status = self._worker.wait()
-            if self._stopping:
+            if self._is_told_to_stop():
                 return
             deaths = deaths + 1 if time.monotonic() - began < YOUNG_SECONDS else 1
             _log.error("worker_died", status=status, deaths=deaths)
             if deaths >= DEATHS_BEFORE_RETREAT and self._retreat():
                 deaths = 0
-            time.sleep(min(0.05 * 2**deaths, LONGEST_PAUSE_SECONDS))
+            end = time.monotonic() + min(0.05 * 2**deaths, LONGEST_PAUSE_SECONDS)
+            while time.monotonic() < end and not self._is_told_to_stop():
+                time.sleep(0.05)
+
+    def _is_told_to_stop(self) -> bool:
+        """Asked again and again: the signal may come at any moment, also while there is no worker to pass it on to."""
+        return self._stopping
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True

@@ -77,7 +77,7 @@ def test_trouble_with_one_manifest_does_not_end_the_watch(tmp_path, trouble):
     state = State()
 
     async def follow() -> None:
-        watcher = asyncio.create_task(process._watch(path, engine, state, SimpleNamespace(), None))
+        watcher = asyncio.create_task(process._watch(path, engine, state, None))
         write_traffic(path, traffic(1, release))
         await until(lambda: state.rejected is not None or watcher.done())
         assert state.rejected is not None

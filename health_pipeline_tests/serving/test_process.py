@@ -143,6 +143,53 @@ def test_one_supervisor_for_an_environment(target):
     assert target.serving().digest == shipped.digest  # asked again, it is started again
 
 
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def wait_until(condition, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_told_to_stop_between_two_workers_it_stops(tmp_path):
+    """A signal in the pause after a death used to be forgotten: another worker was started, and served on."""
+    started = tmp_path / "started"
+    worker = f"open({str(started)!r}, 'a').write('x'); raise SystemExit(1)"
+    supervisor = f"""
+import sys
+from pathlib import Path
+from health_pipeline.serving.places import Places, bind
+from health_pipeline.serving.supervisor import supervise
+supervise([sys.executable, "-c", {worker!r}], Places.of(Path({str(tmp_path)!r}), "production"), bind("127.0.0.1", 0))
+"""
+    process = subprocess.Popen([sys.executable, "-c", supervisor], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        # The fifth death: the next process comes after 1.6 s.
+        wait_until(lambda: started.exists() and len(started.read_text()) == 5 and not children(process.pid))
+        process.terminate()
+        assert process.wait(timeout=10) == 0
+        assert len(started.read_text()) == 5
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_worker_whose_supervisor_died_before_it_had_looked_ends_too(target):
+    """It held the address for ever, and no new supervisor could be started."""
+    environment = target._environment(target._settings.home, "any-token-that-is-long")
+    command = [sys.executable, "-m", "health_pipeline.serving", "--port", str(target._port)]
+    supervisor = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(lambda: children(supervisor.pid))
+    (worker,) = children(supervisor.pid)
+    supervisor.kill()
+    supervisor.wait()
+    stat = Path(f"/proc/{worker}/stat")
+    wait_until(lambda: not stat.exists() or stat.read_text().split()[2] == "Z")
+
+
 def test_a_port_of_somebody_else_is_named_before_anything_changes(target):
     from health_pipeline.serving.places import bind
 
