@@ -21,32 +21,47 @@ def _feature(name: str, sql: str, meaning: str, unit: str | None = None) -> Feat
     )
 
 
+# Ratios of sums: over the claims that say both amounts, else one sum holds money that the other does not.
+_RATIOS = (
+    ("payer_coverage_ratio", "payer_paid", "allowed", "paid by the payer / allowed"),
+    ("out_of_pocket_ratio", "patient_paid", "allowed", "paid by the patient / allowed"),
+    ("allowed_to_charge_ratio", "allowed", "charged", "allowed / charged"),
+)
+
 _FEATURES = (
     _feature("claim_count_log", capped_log("claim.claims", 200), "natural log of 1 + claims, at most 200"),
     _feature(
         "charged_log", "CASE WHEN claim.charged >= 0 THEN ln(1 + claim.charged) END", "natural log of 1 + charges"
     ),
-    _feature("payer_coverage_ratio", ratio("claim.payer_paid", "claim.allowed"), "paid by the payer / allowed"),
-    _feature("out_of_pocket_ratio", ratio("claim.patient_paid", "claim.allowed"), "paid by the patient / allowed"),
-    _feature("allowed_to_charge_ratio", ratio("claim.allowed", "claim.charged"), "allowed / charged"),
+    *(_feature(name, ratio(f"claim.{name}_part", f"claim.{name}_whole"), meaning) for name, _, _, meaning in _RATIOS),
     _feature("denial_rate", ratio("claim.denied", "claim.decided"), "denied claims / claims with a decision"),
 )
 
 
 def _ctes(inputs: Inputs) -> dict[str, str]:
-    # Sums of money are rounded to the cent: floating sums would depend on the order of the rows.
+    sums = ",\n        ".join(
+        f"{_sum(part, where=whole)} AS {name}_part, {_sum(whole, where=part)} AS {name}_whole"
+        for name, part, whole, _ in _RATIOS
+    )
     return {
         "claim": f"""
-    SELECT s.stay_id, count(*) AS claims,
-        sum(c.charged::DECIMAL(18, 2))::DOUBLE AS charged,
-        sum(c.allowed::DECIMAL(18, 2))::DOUBLE AS allowed,
-        sum(c.payer_paid::DECIMAL(18, 2))::DOUBLE AS payer_paid,
-        sum(c.patient_paid::DECIMAL(18, 2))::DOUBLE AS patient_paid,
-        count(*) FILTER (c.denied) AS denied, count(c.denied) AS decided
-    FROM stay AS s
-    JOIN {inputs.claims} AS c ON {visible("c", as_of="processed_at")}
-    GROUP BY s.stay_id"""
+    SELECT stay_id, count(*) AS claims, {_sum("charged", where="charged")} AS charged,
+        {sums},
+        count(*) FILTER (denied) AS denied, count(denied) AS decided
+    FROM (
+        SELECT s.stay_id, c.charged, c.allowed, c.payer_paid, c.patient_paid, c.denied
+        FROM stay AS s
+        JOIN {inputs.claims} AS c ON {visible("c", as_of="processed_at")}
+        -- amounts are net: a claim that was settled again counts as it was settled last
+        QUALIFY row_number() OVER (PARTITION BY s.stay_id, c.claim_id ORDER BY c.processed_at DESC, c.month DESC) = 1
+    )
+    GROUP BY stay_id"""
     }
+
+
+def _sum(amount: str, where: str) -> str:
+    # Money is rounded to the cent: a floating sum would depend on the order of the rows.
+    return f"(sum({amount}::DECIMAL(18, 2)) FILTER ({where} IS NOT NULL))::DOUBLE"
 
 
 PART = Part(_FEATURES, _ctes, ("claim",))

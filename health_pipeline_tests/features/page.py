@@ -30,6 +30,8 @@ The prediction moment is the discharge, and every source is cut there:
 - A source that is missing makes NULLs, not fewer rows. Counts of prior stays are 0 when there were none; everything that
   needs clinical events or claims is NULL when the patient has none in the window.
 - Where a source states counts itself (`SOURCE//prior_inpatient_1y` and the like), they win over what can be derived.
+- A claim that was settled again counts once, as it was settled last before the discharge; a ratio of amounts uses the claims
+  that say both.
 
 `HEALTH_PIPELINE_FEATURES__DEMOGRAPHICS=false` keeps the group *demographics* from models. The columns stay in the table,
 because subgroup gates need them to find an unfair model. Scores and indexes do not use age, sex or race.

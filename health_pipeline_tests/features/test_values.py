@@ -257,6 +257,40 @@ def test_finance_sums_claims_processed_before_the_discharge() -> None:
     assert row["denial_rate"] == pytest.approx(0.5)
 
 
+def test_ratios_of_money_use_the_claims_that_say_both_amounts() -> None:
+    paid = {"patient_key": "p", "processed_at": "2021-12-01", "payer_paid": 40.0, "patient_paid": 10.0}
+    open_ = {"patient_key": "p", "processed_at": "2021-12-02", "charged": 900.0}
+    row = row_of(
+        claims=[
+            {"claim_id": "1", "charged": 100.0, "allowed": 50.0, **paid},
+            *({"claim_id": f"{number}", **paid} for number in range(2, 6)),  # what was allowed is not said
+            {"claim_id": "6", "allowed": 700.0, **open_},
+            {"claim_id": "7", **open_},
+        ]
+    )
+    assert row["payer_coverage_ratio"] == pytest.approx(0.8)
+    assert row["out_of_pocket_ratio"] == pytest.approx(0.2)
+    assert row["allowed_to_charge_ratio"] == pytest.approx(0.75)
+    assert row["charged_log"] == pytest.approx(math.log(1 + 1900))
+
+
+def test_a_claim_that_was_settled_again_counts_once_as_it_was_settled_last() -> None:
+    def settled(at: str, **money: Any) -> dict[str, Any]:
+        return {"claim_id": "1", "patient_key": "p", "processed_at": at, "charged": 100.0, **money}
+
+    row = row_of(
+        claims=[
+            settled("2021-10-01", allowed=0.0, payer_paid=0.0, denied=True),
+            settled("2021-12-01", allowed=50.0, payer_paid=40.0, denied=False),
+            settled("2022-01-20", allowed=90.0, payer_paid=90.0, denied=False),  # after the discharge
+        ]
+    )
+    assert row["claim_count_log"] == pytest.approx(math.log(2))
+    assert row["charged_log"] == pytest.approx(math.log(101))
+    assert row["payer_coverage_ratio"] == pytest.approx(0.8)
+    assert row["denial_rate"] == 0
+
+
 def test_lace_and_hospital() -> None:
     visits = [
         event("CPT4", "99284", encounter_id=None, time=f"2021-{month}-01", recorded_at=f"2021-{month}-01")
