@@ -186,12 +186,21 @@ class _Run:
     def _sql(self, sql: str, file: str) -> None:
         try:
             self.connection.execute(sql)
-        except (duckdb.ConversionException, duckdb.OutOfRangeException) as error:
+        except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
+            raise SourceError(
+                f"the SQL is not valid: {str(error).splitlines()[0]}",  # it quotes the SQL, which holds no value
+                where=f"adapter {self.adapter.name}, {file}",
+                remedy="mend the adapter; docs/adapters.md says what it may read and must give",
+            ) from None
+        except duckdb.OperationalError:
+            raise  # memory or disk: nothing an adapter could mend
+        except duckdb.Error as error:
             # The text of the error would show the value.
             raise SourceError(
                 f"a value of the extract cannot be read ({type(error).__name__})",
                 where=f"adapter {self.adapter.name}, {file}",
-                remedy="check that the extract is of the format the adapter expects (docs/adapters.md)",
+                remedy="check that the extract is of the format the adapter expects (docs/adapters.md); try_cast and "
+                "try_strptime leave what they cannot read empty",
             ) from None
 
     def _build(self, table: str) -> tuple[int, int]:

@@ -354,6 +354,25 @@ def test_a_select_that_breaks_the_contract(tmp_path: Path, home: Settings, monke
 
 
 @pytest.mark.parametrize(
+    ("begin", "message"),
+    [
+        ("strptime(begin, '%d.%m.%Y')", r"a value of the extract cannot be read \(InvalidInputException\)"),
+        ("error('who is ' || who || begin)", "a value of the extract cannot be read"),
+        ("begun", 'the SQL is not valid: .*"begun" not found'),
+        ("begin begin begin", "the SQL is not valid: .*syntax error"),
+        ("parse_it(begin)", "the SQL is not valid: .*parse_it does not exist"),
+    ],
+)
+def test_a_select_that_breaks_is_told_without_the_value(
+    tmp_path: Path, home: Settings, monkeypatch: pytest.MonkeyPatch, begin: str, message: str
+) -> None:
+    with pytest.raises(SourceError, match=message) as caught:
+        ingest_own(tmp_path, home, monkeypatch, select=SELECT.replace("begin::TIMESTAMP", begin))
+    assert "2020" not in str(caught.value)
+    assert "admissions.sql" in str(caught.value.where)
+
+
+@pytest.mark.parametrize(
     ("description", "select", "message"),
     [
         ("title = ", SELECT, "description of an adapter is not valid"),
