@@ -18,6 +18,8 @@ Kind = Literal["file", "sqlite"]
 SECRETS = (KEY_FILE, "serving/token")
 """Files that stay out of an archive unless they are asked for."""
 LANDING = "landing"
+GONE = "gone while the archive was written"
+"""A draft of a run that goes on: renamed or removed since the home was looked through."""
 _SCRATCH = ("spill", "logs/pipeline.jsonl")
 _SCRATCH_SUFFIXES = (".lock", ".partial", "-wal", "-shm", "-journal")
 _SQLITE = b"SQLite format 3\x00"
@@ -52,17 +54,25 @@ def find_files(
     home, warehouse = settings.home.resolve(), settings.warehouse_path.name
     found: list[Found] = []
     left_out: list[str] = []
-    for path, source in [*_walk(home, ""), *_walk_instance(home, instance_folder.resolve())]:
+    sources = dict(_walk(home, ""))
+    for path, source in _walk_instance(home, instance_folder.resolve()):
+        if path in sources:  # of the time before DAGSTER_HOME was set
+            left_out.append(f"{path} of the home: the instance in force has one of its own")
+        sources[path] = source
+    for path, source in sources.items():
         if _is_scratch(path) or path.split("/")[0].startswith(warehouse):
             continue
-        if source.is_symlink() or not source.is_file():
+        if source.is_symlink() or (source.exists() and not source.is_file()):
             left_out.append(f"{path}: a link or no plain file")
         elif path in SECRETS and not with_keys:
             left_out.append(f"{path}: a secret; keep it apart, or --with-keys")
         elif path.startswith(f"{LANDING}/") and not with_landing:
             continue
         else:
-            found.append(Found(path, source, "sqlite" if _is_sqlite(source) else "file"))
+            try:
+                found.append(Found(path, source, "sqlite" if _is_sqlite(source) else "file"))
+            except FileNotFoundError:
+                left_out.append(f"{path}: {GONE}")
     if not with_landing:
         left_out.append(f"{settings.landing_uri}: the landing zone; --with-landing where it lies in the home")
     if settings.mlflow.tracking_uri is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from health_pipeline import __version__
-from health_pipeline.backup.contents import Found, find_files
+from health_pipeline.backup.contents import GONE, Found, find_files
 from health_pipeline.backup.manifest import FORMAT, MANIFEST, Manifest, Member, encode
 from health_pipeline.errors import BackupError
 from health_pipeline.warehouse import Warehouse
@@ -124,13 +124,18 @@ class _Writer:
         """Everything but the warehouse; returns what is left out."""
         found, left_out = find_files(settings, instance_folder, with_keys=with_keys, with_landing=with_landing)
         for each in found:
-            self._add_found(each)
+            try:
+                self._add_found(each)
+            except FileNotFoundError:
+                left_out.append(f"{each.path}: {GONE}")
         return left_out
 
     def _add_found(self, found: Found) -> None:
         if found.kind == "file":
             self.add(found.path, found.source)
             return
+        if not found.source.exists():  # SQLite would make it anew
+            raise FileNotFoundError(found.source)
         copy = self._scratch / "database"
         copy.unlink(missing_ok=True)
         with closing(sqlite3.connect(found.source)) as source, closing(sqlite3.connect(copy)) as target:

@@ -1,7 +1,9 @@
-"""A home from an archive: checked, unpacked beside the home, then put in its place by one rename."""
+"""A home from an archive: checked, unpacked beside the home, then put in its place in one step."""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import hashlib
 import os
@@ -59,8 +61,9 @@ def verify_backup(archive: Path) -> Manifest:
 def restore_backup(settings: Settings, archive: Path, *, clock: Clock, replace: bool = False) -> Restored:
     """Put the home of an archive in the place of the settings' home.
 
-    The archive is verified to its end first. It is then unpacked beside the home and takes its place by a rename; the
-    former home is kept under another name. A kill at any moment leaves the former home, or the restored one.
+    The archive is verified to its end first. It is then unpacked beside the home and takes its place in one step; the
+    former home is kept under another name. A kill at any moment leaves the former home, or the restored one; where the
+    file system cannot exchange two folders (NFS) there may be none for a moment, and the next call says how to go on.
 
     Args:
         settings: name the home.
@@ -72,6 +75,8 @@ def restore_backup(settings: Settings, archive: Path, *, clock: Clock, replace: 
         BackupError: the archive is not whole, the home is not empty or in use, or the backend is another.
     """
     home = settings.home.resolve()
+    staging = home.with_name(f".{home.name}.restoring")
+    _refuse_half_done(home, staging)
     manifest = verify_backup(archive)
     if manifest.backend != settings.warehouse.backend:
         raise BackupError(
@@ -85,7 +90,6 @@ def restore_backup(settings: Settings, archive: Path, *, clock: Clock, replace: 
             "the home is not empty", where=str(home), remedy="--replace puts it aside, or set HEALTH_PIPELINE_HOME"
         )
     _refuse_in_use(settings, home)
-    staging = home.with_name(f".{home.name}.restoring")
     shutil.rmtree(staging, ignore_errors=True)
     with _opened(archive) as tar:
         _read_all(tar, manifest, archive, staging)
@@ -94,16 +98,14 @@ def restore_backup(settings: Settings, archive: Path, *, clock: Clock, replace: 
     carried = _copy_secrets(home, staging)
     former = home.with_name(f"{home.name}.before-{clock():%Y%m%dT%H%M%S}") if occupied else None
     try:
-        if former is not None:
-            home.rename(former)
-        staging.rename(home)
+        _put_in_place(staging, home, former)
     except OSError as error:
         raise BackupError(
             f"the home cannot be exchanged: {error.strerror}",
             where=str(home),
             remedy="a mounted folder cannot be renamed: let the home be a folder inside of it",
         ) from error
-    if former is not None and _move_landing(former, home):
+    if former is not None and _move_landing(home):
         carried = [LANDING, *carried]
     return Restored(manifest, former, tuple(carried))
 
@@ -185,6 +187,51 @@ def _refuse_in_use(settings: Settings, home: Path) -> None:
         )
 
 
+def _formers(home: Path) -> list[Path]:
+    """Homes that were put aside, newest first."""
+    return sorted(home.parent.glob(f"{home.name}.before-*"), reverse=True)
+
+
+def _refuse_half_done(home: Path, staging: Path) -> None:
+    """A former home that was put aside without another in its place still has the key, which must come along."""
+    if staging.exists() and not home.exists() and (formers := _formers(home)):
+        raise BackupError(
+            "a restore was cut off between putting the former home aside and the new one in its place",
+            where=str(formers[0]),
+            remedy=f"rename it to {home} and restore again; if it is older than that, remove {staging} instead",
+        )
+
+
+def _put_in_place(staging: Path, home: Path, former: Path | None) -> None:
+    """The unpacked home becomes the home, and the former one lies under its new name."""
+    if former is None:
+        staging.rename(home)
+        return
+    staging.rename(former)
+    try:
+        _exchange(former, home)
+    except OSError as error:
+        former.rename(staging)
+        if error.errno not in {errno.EINVAL, errno.ENOSYS}:
+            raise
+        home.rename(former)
+        staging.rename(home)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Let two folders change names, in one step.
+
+    Raises:
+        OSError: ``EINVAL`` or ``ENOSYS`` where system or file system cannot do that.
+    """
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if rename(here, os.fsencode(one), here, os.fsencode(other), exchange) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
 def _relocate_models(database: Path, before: Path, after: Path) -> None:
     """MLflow keeps absolute addresses of its files: they follow the home."""
     if before == after or not database.exists():
@@ -220,17 +267,21 @@ def _copy_secrets(home: Path, staging: Path) -> list[str]:
     return copied
 
 
-def _move_landing(former: Path, home: Path) -> bool:
-    """The landing zone that the archive leaves out, by a rename on the same disk; whether there was one."""
-    source, target = former / LANDING, home / LANDING
-    if not source.exists() or target.exists():
+def _move_landing(home: Path) -> bool:
+    """The landing zone that the archive leaves out, by a rename on the same disk; whether there was one.
+
+    It lies in the home that was put aside last, or, where a kill came before this, in one before that.
+    """
+    target = home / LANDING
+    sources = [former / LANDING for former in _formers(home) if (former / LANDING).exists()]
+    if not sources or target.exists():
         return False
     try:
-        source.rename(target)
+        sources[0].rename(target)
     except OSError as error:
         raise BackupError(
             f"the home is restored, but its landing zone cannot be moved: {error.strerror}",
-            where=str(source),
+            where=str(sources[0]),
             remedy=f"mount or move it to {target}",
         ) from error
     return True

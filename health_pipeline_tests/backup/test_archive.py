@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from health_pipeline.backup import create_backup, restore_backup, verify_backup
+from health_pipeline.backup import create, create_backup, restore, restore_backup, verify_backup
 from health_pipeline.backup.manifest import MANIFEST
 from health_pipeline.clock import frozen_clock
 from health_pipeline.errors import BackupError
@@ -145,6 +145,44 @@ def test_a_folder_of_dagster_outside_of_the_home_is_taken_too(settings, tmp_path
     shutil.move(settings.home / "dagster", tmp_path / "instance")
     manifest = create_backup(settings, tmp_path / "home.tar", instance_folder=tmp_path / "instance", clock=CLOCK)
     assert "dagster/storage/runs.db" in {member.path for member in manifest.members}
+
+
+def test_an_instance_folder_goes_before_that_of_the_home(settings, tmp_path):
+    """DAGSTER_HOME was set later: two files of one name made an archive that nobody could restore."""
+    shutil.copytree(settings.home / "dagster", tmp_path / "instance")
+    write(settings.home / "dagster" / "dagster.yaml", b"the old one")
+    write(tmp_path / "instance" / "dagster.yaml", b"in force")
+    manifest = create_backup(settings, tmp_path / "home.tar", instance_folder=tmp_path / "instance", clock=CLOCK)
+    assert any(told.startswith("dagster/dagster.yaml") for told in manifest.left_out)
+    restore_backup(load_settings(home=tmp_path / "other"), tmp_path / "home.tar", clock=CLOCK)
+    assert (tmp_path / "other" / "dagster" / "dagster.yaml").read_bytes() == b"in force"
+
+
+@pytest.mark.parametrize("moment", ["looked through", "copied"])
+def test_drafts_that_come_and_go_meanwhile_stop_no_backup(settings, tmp_path, monkeypatch, moment):
+    drafts = [settings.home / "models" / ".writing-1" / "weights.onnx", settings.home / "outputs" / ".draft.sqlite"]
+    write(drafts[0], b"half")
+    sqlite(drafts[1], "CREATE TABLE t (n INTEGER)").close()
+    find_files = create.find_files
+
+    def run_goes_on(*arguments, **named):
+        if moment == "copied":
+            found = find_files(*arguments, **named)
+        for draft in drafts:
+            draft.unlink()
+        return found if moment == "copied" else find_files(*arguments, **named)
+
+    if moment == "looked through":
+        names = [(path.relative_to(settings.home).as_posix(), path) for path in drafts]
+        monkeypatch.setattr("health_pipeline.backup.contents._walk", lambda *_: iter(names))
+    monkeypatch.setattr(create, "find_files", run_goes_on)
+    manifest = take(settings, tmp_path / "home.tar")
+    assert [told for told in manifest.left_out if "gone" in told] == [
+        "models/.writing-1/weights.onnx: gone while the archive was written",
+        "outputs/.draft.sqlite: gone while the archive was written",
+    ]
+    assert not drafts[1].exists()
+    verify_backup(tmp_path / "home.tar")
 
 
 def test_addresses_of_models_follow_a_home_that_moves(settings, tmp_path):
@@ -290,12 +328,70 @@ def test_a_kill_at_any_moment_leaves_one_whole_home(settings, tmp_path):
         time.sleep(milliseconds / 1000)
         process.kill()
         process.join()
-        homes = [settings.home, *tmp_path.glob("home.before-*")]
-        assert any((each / "warehouse.duckdb").exists() for each in homes)
-        if settings.home.exists():
-            assert hashes(settings) == tables
+        assert hashes(settings) == tables
         for each in tmp_path.glob("home.before-*"):
             shutil.rmtree(each)
     restore_backup(settings, archive, clock=CLOCK, replace=True)
     assert (settings.home / "models" / "large.bin").stat().st_size == 30_000_000
     assert hashes(settings) == tables
+
+
+class Killed(BaseException):
+    """No code of ours runs after it."""
+
+
+def kill_at(monkeypatch, number):
+    """Die before the given change of names, counted from one."""
+    left = [number]
+
+    def dying(change):
+        def changed(*arguments):
+            left[0] -= 1
+            if left[0] == 0:
+                raise Killed
+            return change(*arguments)
+
+        return changed
+
+    monkeypatch.setattr(Path, "rename", dying(Path.rename))
+    monkeypatch.setattr(restore, "_exchange", dying(restore._exchange))
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_kill_between_two_changes_of_names_loses_neither_home_nor_key_nor_landing_zone(
+    settings, tmp_path, monkeypatch, number
+):
+    take(settings, tmp_path / "home.tar")
+    write(settings.home / "later.txt", b"made after the backup")
+    with monkeypatch.context() as patched:
+        kill_at(patched, number)
+        with pytest.raises(Killed):
+            restore_backup(settings, tmp_path / "home.tar", clock=CLOCK, replace=True)
+    assert (settings.home / "pseudonym.key").read_bytes() == b"0" * 64
+    assert (settings.home / "later.txt").exists() == (number < 3)
+    later = frozen_clock(CLOCK() + dt.timedelta(minutes=1))
+    restore_backup(settings, tmp_path / "home.tar", clock=later, replace=True)
+    assert (settings.home / "pseudonym.key").read_bytes() == b"0" * 64
+    assert (settings.home / "landing" / "admissions" / "2022-01.csv").exists()
+    assert any((each / "later.txt").exists() for each in tmp_path.glob("home.before-*"))
+
+
+def test_where_two_folders_cannot_be_exchanged_a_kill_is_told_of(settings, tmp_path, monkeypatch):
+    """On NFS. Going on without the former home would leave its key behind, and every patient would look new."""
+
+    def unknown(*_):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(restore, "_exchange", unknown)
+    take(settings, tmp_path / "home.tar")
+    with monkeypatch.context() as patched:
+        kill_at(patched, 5)  # staging aside, the exchange refused, staging back, the former home aside
+        with pytest.raises(Killed):
+            restore_backup(settings, tmp_path / "home.tar", clock=CLOCK, replace=True)
+    assert not settings.home.exists()
+    with pytest.raises(BackupError, match="cut off") as caught:
+        restore_backup(settings, tmp_path / "home.tar", clock=CLOCK, replace=True)
+    assert f"rename it to {settings.home}" in str(caught.value)
+    (tmp_path / "home.before-20240506T070809").rename(settings.home)
+    restored = restore_backup(settings, tmp_path / "home.tar", clock=CLOCK, replace=True)
+    assert restored.carried == ("landing", "pseudonym.key", "serving/token")
