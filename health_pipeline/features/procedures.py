@@ -9,6 +9,10 @@ from health_pipeline.features.part import Inputs, Part, visible
 # A stay with any clinical event and no procedure had none; a stay without any event says nothing.
 PROCEDURES = "coalesce(stated.procedures, procedure.procedures)"
 
+# Evaluation and management (CPT 99201 to 99499) is how US hospitals bill the visits of every stay: no procedure.
+_IS_PROCEDURE = """e.code_system IN ('ICD10PCS', 'ICD9PROC')
+            OR e.code_system = 'CPT4' AND left(e.code, 3) NOT IN ('992', '993', '994')"""
+
 
 def _feature(name: str, kind: Kind, sql: str, meaning: str, unit: str | None = None) -> Feature:
     return Feature(name, kind, sql, meaning, "procedures", "silver.clinical_events", "this stay", unit=unit)
@@ -19,7 +23,7 @@ _FEATURES = (
         "procedure_count",
         "numeric",
         cap(PROCEDURES, 20),
-        "different procedures, or as the source counts them; at most 20",
+        "different procedures (visits, CPT 99201-99499, are none), or as the source counts them; at most 20",
         "procedures",
     ),
     _feature("event_count_log", "numeric", capped_log("procedure.events", 2000), "natural log of 1 + clinical events"),
@@ -30,7 +34,7 @@ def _ctes(inputs: Inputs) -> dict[str, str]:
     return {
         "procedure": f"""
     SELECT s.stay_id, count(*) AS events,
-        count(DISTINCT e.code) FILTER (e.code_system IN ('ICD10PCS', 'ICD9PROC', 'CPT4')) AS procedures
+        count(DISTINCT e.code) FILTER ({_IS_PROCEDURE}) AS procedures
     FROM stay AS s
     JOIN {inputs.events} AS e ON {visible("e")} AND e.encounter_id = s.encounter_id
     GROUP BY s.stay_id"""

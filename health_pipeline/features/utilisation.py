@@ -58,8 +58,8 @@ _FEATURES = (
         "prior_emergency_365d_log",
         "numeric",
         capped_log(EMERGENCY_YEAR, _CAP),
-        "emergency visits (CPT 99281-99285) or emergency stays of the year before, or as the source states them;"
-        " natural log of 1 + capped count",
+        "emergency visits (CPT 99281-99285; without the one that led to this stay) or emergency stays of the year"
+        " before, or as the source states them; natural log of 1 + capped count",
         window=_YEAR,
         source="silver.clinical_events",
     ),
@@ -129,6 +129,8 @@ def _ctes(inputs: Inputs) -> dict[str, str]:
     FROM stay AS s
     JOIN {inputs.events} AS e ON {visible("e")} AND e.time < s.admitted_at
         AND e.encounter_id IS DISTINCT FROM s.encounter_id
+        -- The visit through which the patient came in is part of this stay, also where it has a number of its own.
+        AND NOT (coalesce(s.admission_source = 'emergency_room', false) AND e.time >= s.admitted_at - INTERVAL 24 HOUR)
     WHERE e.code_system = 'CPT4' AND e.code IN ({codes})
     GROUP BY s.stay_id""",
     }

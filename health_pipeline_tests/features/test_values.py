@@ -313,6 +313,32 @@ def test_lace_and_hospital() -> None:
     assert row["hospital_score"] == 1 + 1 + 1 + 1 + 2 + 2
 
 
+def test_visits_are_no_procedures() -> None:
+    visits = [event("CPT4", code) for code in ("99223", "99232", "99285")]
+    row = row_of(visits)
+    assert row["procedure_count"] == 0
+    assert row["hospital_score"] == row_of([event("RXNORM", "5856")])["hospital_score"]
+    row = row_of([*visits, event("CPT4", "27447"), event("ICD10PCS", "0SRC0J9")])
+    assert row["procedure_count"] == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "time", "earlier_visits"),
+    [
+        ("emergency_room", "2022-01-10 03:00", 0),  # the one through which the patient came in
+        ("emergency_room", "2022-01-09 07:00", 1),  # sent home the day before
+        ("physician_referral", "2022-01-10 03:00", 1),
+        (None, "2022-01-10 03:00", 1),
+    ],
+)
+def test_the_visit_that_led_to_the_stay_is_no_earlier_one(source: str | None, time: str, earlier_visits: int) -> None:
+    visit = event("CPT4", "99285", encounter_id="visit", time=time, recorded_at="2022-01-10 05:00")
+    row = row_of([visit], admission_source=source)
+    assert row["prior_emergency_365d_log"] == pytest.approx(math.log(1 + earlier_visits))
+    # five days: 4; emergency: 3; no comorbidity
+    assert row["lace_index"] == 7 + earlier_visits
+
+
 @pytest.mark.parametrize("unknown", [-1.0, -9999.0])
 @pytest.mark.parametrize(
     ("stated", "feature", "derived"),
