@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from health_pipeline import __version__
 from health_pipeline.cli import backup, quarantine, restated
@@ -35,11 +36,11 @@ def run_app() -> None:
     try:
         app()
     except PipelineError as error:
-        console.print(f"[bold red]error:[/] {error.what}", highlight=False)
+        console.print(f"[bold red]error:[/] {escape(error.what)}", highlight=False)
         if error.where:
-            console.print(f"  where:  {error.where}", highlight=False)
+            console.print(f"  where:  {escape(error.where)}", highlight=False)
         if error.remedy:
-            console.print(f"  remedy: {error.remedy}", highlight=False)
+            console.print(f"  remedy: {escape(error.remedy)}", highlight=False)
         sys.exit(error.exit_code)
 
 
@@ -163,7 +164,9 @@ def predictions(
     asked = asked_months(settings, month, month).first if month else None
     written = write_risk_list(Warehouse.from_settings(settings), output, month=asked, role=role)
     console.print(
-        f"{written.month:%Y-%m}: {written.stays} stays, {written.flagged} flagged, written to {output}", highlight=False
+        f"{written.month:%Y-%m}: {written.stays} stays, {written.flagged} flagged, written to {output}",
+        highlight=False,
+        markup=False,
     )
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from health_pipeline.cli.options import quiet_settings
 from health_pipeline.settings import load_settings
 
-console = Console(stderr=True)
+console = Console(stderr=True, markup=False, highlight=False)
 
 
 def backup(
@@ -36,9 +36,9 @@ def backup(
         with_keys=with_keys,
         with_landing=with_landing,
     )
-    console.print(f"{to}: {len(manifest.members):,} files, {manifest.size / 1e6:,.1f} MB", highlight=False)
+    console.print(f"{to}: {len(manifest.members):,} files, {manifest.size / 1e6:,.1f} MB")
     for each in manifest.left_out:
-        console.print(f"  not in it: {each}", highlight=False, markup=False)
+        console.print(f"  not in it: {each}")
 
 
 def restore(
@@ -56,11 +56,11 @@ def restore(
         return
     settings = load_settings()  # and no log: the home must stay empty, or movable, until it is exchanged
     done = restore_backup(settings, archive, clock=system_clock, replace=replace)
-    console.print(f"{settings.home} is as of {done.manifest.created_at:%Y-%m-%d %H:%M} UTC", highlight=False)
+    console.print(f"{settings.home} is as of {done.manifest.created_at:%Y-%m-%d %H:%M} UTC")
     if done.former is not None:
-        console.print(f"the former home: {done.former}", highlight=False)
+        console.print(f"the former home: {done.former}")
     for each in done.carried:
-        console.print(f"  taken over from it: {each}", highlight=False)
+        console.print(f"  taken over from it: {each}")
     instance = os.environ.get("DAGSTER_HOME")
     if instance and Path(instance).resolve() != (settings.home / "dagster").resolve():
         console.print(f"copy {settings.home}/dagster to {instance}: DAGSTER_HOME lies outside of the home")

@@ -26,7 +26,7 @@ def run_demo(settings: Settings, console: Console) -> bool:
         with work_progress("simulating", len(months)) as progress:
             simulate(months, settings, progress=progress)
     else:
-        console.print(f"extracts of {months} are in {settings.landing_uri}", highlight=False)
+        console.print(f"extracts of {months} are in {settings.landing_uri}", highlight=False, markup=False)
     if not _is_complete(settings) and not run_months(settings, months, None, console):
         return False
     print_status(collect_status(settings), Console())

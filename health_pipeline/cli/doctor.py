@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from health_pipeline.contracts.tables import LANDING_TABLES
 from health_pipeline.errors import PipelineError
@@ -41,9 +42,9 @@ def examine(console: Console) -> bool:
     marks = {"ok": "[green]ok    [/]", "note": "[yellow]note  [/]", "broken": "[red]broken[/]"}
     findings = list(_findings())
     for finding in findings:
-        console.print(f"{marks[finding.level]} {finding.text}", highlight=False, soft_wrap=True)
+        console.print(f"{marks[finding.level]} {escape(finding.text)}", highlight=False, soft_wrap=True)
         if finding.remedy:
-            console.print(f"       remedy: {finding.remedy}", highlight=False, soft_wrap=True)
+            console.print(f"       remedy: {escape(finding.remedy)}", highlight=False, soft_wrap=True)
     return not any(finding.level == "broken" for finding in findings)
 
 

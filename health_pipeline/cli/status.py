@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as View
 
 from health_pipeline.settings import Settings
@@ -110,7 +111,7 @@ def _failed_checks(defs: Any, instance: Any) -> list[Report]:
 def print_status(report: Report, console: Console) -> None:
     """The report for people."""
     console.print(
-        f"[bold]{report['home']}[/]  months {report['start_month']}..{report['end_month'] or 'open'}, "
+        f"[bold]{escape(report['home'])}[/]  months {report['start_month']}..{report['end_month'] or 'open'}, "
         f"models from {report['first_model_month']}"
     )
     view = View("table", "months", "rows", "from", "to", title="Tables", title_justify="left")

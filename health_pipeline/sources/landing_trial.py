@@ -76,5 +76,5 @@ def try_landing(name: str, settings: Settings) -> Trial:
         month=newest.file.month,
         rows=newest.rows,
         refused={reasons[rule]: count for rule, count in counted if rule is not None},
-        unknown=tuple(column for column, _ in newest.columns if column not in known),
+        unknown=tuple(column for column, _ in newest.columns if column.lower() not in known),
     )

@@ -115,6 +115,19 @@ def test_doctor_explains_files_that_cannot_be_used(tmp_path):
     assert "03.01.2022" not in said
 
 
+def test_brackets_in_names_are_shown_as_they_are(tmp_path):
+    """Rich would take them for markup: ``[/min]`` broke the command off, ``[kg]`` and ``[test]`` vanished."""
+    home = tmp_path / "clinic [test]"
+    landing = home / "landing" / "admissions"
+    landing.mkdir(parents=True)
+    header = "encounter_id,patient_id,admitted_at,discharged_at,pulse [/min],weight [kg]"
+    (landing / "2022-01.csv").write_text(f"{header}\nE1,P1,2022-01-03 14:20,2022-01-09 11:05,80,70\n")
+    said = command(home, "doctor")
+    assert "columns the contract does not know: pulse [/min], weight [kg]" in said.stdout
+    assert f"home is {home}" in said.stdout
+    assert "Traceback" not in said.stderr
+
+
 def test_doctor_names_the_months_to_set_when_files_lie_outside_of_them(tmp_path):
     landing = tmp_path / "landing" / "admissions"
     landing.mkdir(parents=True)

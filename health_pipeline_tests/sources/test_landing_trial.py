@@ -48,6 +48,12 @@ def test_a_file_that_cannot_be_used_is_named_with_its_cause(settings, lines, cau
     assert trial.month == parse_month("2023-01"), "the newest file that can be read is tried"
 
 
+def test_columns_of_the_contract_are_known_in_upper_case_too(settings):
+    deliver(settings, "2023-01.csv", f"{HEADER.upper()},Ward", f"{GOOD},3b")
+    trial = try_landing("admissions", settings)
+    assert (trial.rows, dict(trial.refused), trial.unknown) == (1, {}, ("Ward",))
+
+
 def test_rows_that_break_a_rule_are_counted_by_its_words_and_never_shown(settings):
     deliver(settings, "2023-01.csv", HEADER, GOOD, "E2,P2,03.01.2023 14:20,09.01.2023 11:05", "E3,P3,,")
     trial = try_landing("admissions", settings)
