@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from health_pipeline.modeling.metrics import Estimate
 from health_pipeline.warehouse.slices import Slice
@@ -38,6 +42,36 @@ def holdout_metrics(connection: DuckDBPyConnection, champion: Slice) -> dict[str
     for model_id, metrics in rows:
         known.setdefault(model_id, {}).update(_read(metrics))
     return known
+
+
+def level_of(known: Mapping[str, Mapping[str, Estimate]], models: NDArray[Any]) -> dict[str, Estimate]:
+    """What was promised for rows that several models have scored: the mean of their holdouts, weighted by rows.
+
+    Args:
+        known: of :func:`holdout_metrics`.
+        models: model of each row, shape ``(rows,)``.
+
+    Returns:
+        Measures by name, each over the models that have it. Intervals are averaged as well: holdouts of models that
+        follow one another share most of their months, so their errors do not cancel out.
+    """
+    parts: dict[str, list[tuple[int, Estimate]]] = {}
+    for model_id, rows in zip(*np.unique(models, return_counts=True), strict=True):
+        for name, estimate in known.get(str(model_id), {}).items():
+            if math.isfinite(estimate.value):
+                parts.setdefault(name, []).append((int(rows), estimate))
+    return {name: _mean(found) for name, found in parts.items()}
+
+
+def _mean(parts: Sequence[tuple[int, Estimate]]) -> Estimate:
+    if len(parts) == 1:  # to the last bit
+        return parts[0][1]
+    weights = [rows for rows, _ in parts]
+    value, low, high = (
+        float(np.average([getattr(estimate, name) for _, estimate in parts], weights=weights))
+        for name in ("value", "ci_low", "ci_high")
+    )
+    return Estimate(value, low, high, min(estimate.n for _, estimate in parts))
 
 
 def _read(metrics: str) -> dict[str, Estimate]:

@@ -97,9 +97,8 @@ def _role_rows(
 ) -> Iterator[Row]:
     now = rows.during(MonthRange(month, month))
     model_id = str(now.model_id[0])
-    baseline = known.get(model_id, {})
     common: Row = {"month": month, "model_id": model_id, "model_role": role}
-    estimated = list(_estimated(now, rows, month, baseline, settings))
+    estimated = list(_estimated(now, rows, month, known.get(model_id, {}), settings))
     yield from ({**common, "kind": "estimated", "window_months": 1, **row} for row in estimated)
     if month not in rows.matured_months:
         return
@@ -114,6 +113,7 @@ def _role_rows(
             }
             continue
         pooled = rows.during(covered).matured
+        baseline = baselines.level_of(known, pooled.model_id)
         segmented = window in {settings.monitoring.performance_window, max(settings.monitoring.rolling_months)}
         for row in _realised(pooled, baseline, settings, segmented=segmented):
             realised.append({**common, "kind": "realised", "window_months": window, **row})

@@ -65,6 +65,37 @@ def test_a_champion_of_many_months_is_measured_against_what_the_gates_accepted(t
     assert limits["brier"] == pytest.approx(0.17, abs=0.02)
 
 
+def test_a_window_of_two_champions_is_held_against_what_both_promised(tmp_path: Path) -> None:
+    found = hospital(tmp_path)
+    newer = f"(month >= DATE '{SEPTEMBER}')"
+    promised = f"""'{{"roc_auc": {{"value": ' || CASE WHEN {newer} THEN '0.9' ELSE '0.6' END || ', "n": 900}}}}' AS metrics"""
+    decided = f"CASE WHEN month = DATE '{SEPTEMBER}' THEN 'DEPLOY_REFRESH' ELSE decision END AS decision"
+    model = f"CASE WHEN {newer} THEN 'b' ELSE 'a' END AS model_id"
+    months = found.champion.months
+    rewrite(found, CHAMPION, months, f"SELECT * REPLACE ({model}, {promised}, {decided}) FROM {found.champion}")
+    rewrite(found, PREDICTIONS, months, f"SELECT * REPLACE ({model}) FROM {found.predictions}")
+    rows = performance(found, MonthRange(SEPTEMBER, SEPTEMBER))
+    auc = {
+        row["window_months"]: row
+        for row in rows_where(rows, kind="realised", metric="roc_auc", **CHAMPION_ALL)
+        if row["value"] is not None
+    }
+    promise = {
+        window: row["threshold"] + max(0.02, 2.33 * (row["ci_high"] - row["ci_low"]) / 3.92)
+        for window, row in auc.items()
+    }
+    with found.warehouse.read("test") as connection:
+        stays = dict(
+            connection.execute(
+                f"SELECT p.month, count(*) FROM {found.predictions} p JOIN {found.labels} USING (month, encounter_id) "
+                "WHERE model_role = 'champion' GROUP BY ALL"
+            ).fetchall()
+        )
+    last_three = [stays[shift(SEPTEMBER, -back)] for back in (2, 1, 0)]
+    assert promise[1] == pytest.approx(0.9)
+    assert promise[3] == pytest.approx(np.average([0.6, 0.6, 0.9], weights=last_three))
+
+
 def test_groups_are_not_held_against_what_depends_on_their_own_risk(tmp_path: Path) -> None:
     found = hospital(tmp_path)
     metrics = '{"roc_auc": {"value": 0.76, "n": 900}, "brier": {"value": 0.01, "n": 900}}'
