@@ -145,10 +145,17 @@ class WarehouseSettings(Section):
     data_path: str | None = Field(None, description="DuckLake data: a folder or s3://bucket/prefix")
 
 
+# The measures of ``modeling.metrics`` of which more (or less) is better; of the others a model should be near a target.
+ComparedMetric = Literal[
+    "accuracy", "precision", "recall", "f1", "roc_auc", "average_precision", "brier", "log_loss", "ece",
+    "top_decile_precision", "top_decile_lift",
+]  # fmt: skip
+
+
 class PromotionSettings(Section):
     """When a challenger may replace the champion."""
 
-    primary_metric: str = Field("roc_auc", description="metric on which candidates are ranked and compared")
+    primary_metric: ComparedMetric = Field("roc_auc", description="metric on which candidates are ranked and compared")
     improvement_threshold: float = Field(0.02, ge=0, description="smallest improvement over production")
     confidence_level: float = Field(0.95, gt=0, lt=1, description="level of the paired interval")
     min_samples: PositiveCount = Field(1000, description="fewest holdout rows a decision may rest on")

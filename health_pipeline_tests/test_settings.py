@@ -33,6 +33,8 @@ def test_environment_wins_over_file(monkeypatch, tmp_path):
         ("WINDOWS__HOLDOUT_MONTHS", "0", "greater than or equal to 1"),
         ("TRAINING__PROFILE", "fast", "'quick', 'standard' or 'thorough'"),
         ("PROMOTION__CONFIDENCE_LEVEL", "95", "less than 1"),
+        ("PROMOTION__PRIMARY_METRIC", "auc", "'roc_auc'"),
+        ("PROMOTION__PRIMARY_METRIC", "calibration_slope", "'roc_auc'"),
         ("END_MONTH", "2021-01", "before start_month"),
     ],
 )
@@ -105,3 +107,28 @@ def test_two_homes_never_touch(tmp_path):
     for name in ("warehouse_path", "mlflow_uri", "landing_uri", "outputs"):
         assert str(tmp_path / "one") in str(getattr(one, name))
         assert getattr(one, name) != getattr(two, name)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("start_month = 2023-01-15\n".encode(), "HEALTH_PIPELINE_START_MONTH: .*not a month: 2023-01-15"),
+        ('# Größe\nlog_level = "INFO"\n'.encode("latin-1"), "not UTF-8"),
+    ],
+)
+def test_a_settings_file_that_cannot_be_used_is_told_in_one_line(monkeypatch, tmp_path, content, says):
+    (tmp_path / "settings.toml").write_bytes(content)
+    monkeypatch.setenv("HEALTH_PIPELINE_HOME", str(tmp_path))
+    with pytest.raises(SettingsError, match=says):
+        load_settings()
+
+
+def test_a_tilde_is_the_folder_of_the_user_also_without_a_shell(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "hospital").mkdir()
+    (tmp_path / "hospital" / "settings.toml").write_text('start_month = 2023-04-01\nlanding = "~/extracts"\n')
+    monkeypatch.setenv("HEALTH_PIPELINE_HOME", "~/hospital")
+    settings = load_settings()
+    assert settings.home == tmp_path / "hospital"
+    assert settings.landing_uri == f"{tmp_path}/extracts"
+    assert settings.start_month == dt.date(2023, 4, 1)

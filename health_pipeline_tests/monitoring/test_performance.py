@@ -68,7 +68,8 @@ def test_a_champion_of_many_months_is_measured_against_what_the_gates_accepted(t
 def test_a_window_of_two_champions_is_held_against_what_both_promised(tmp_path: Path) -> None:
     found = hospital(tmp_path)
     newer = f"(month >= DATE '{SEPTEMBER}')"
-    promised = f"""'{{"roc_auc": {{"value": ' || CASE WHEN {newer} THEN '0.9' ELSE '0.6' END || ', "n": 900}}}}' AS metrics"""
+    value = f"CASE WHEN {newer} THEN '0.9' ELSE '0.6' END"
+    promised = f"""'{{"roc_auc": {{"value": ' || {value} || ', "n": 900}}}}' AS metrics"""
     decided = f"CASE WHEN month = DATE '{SEPTEMBER}' THEN 'DEPLOY_REFRESH' ELSE decision END AS decision"
     model = f"CASE WHEN {newer} THEN 'b' ELSE 'a' END AS model_id"
     months = found.champion.months

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import get_args
 
 import pytest
 
+from health_pipeline.modeling.metrics import METRICS
 from health_pipeline.modeling.tables import model_table
+from health_pipeline.monitoring.limits import RULES
 from health_pipeline.months import MonthRange
-from health_pipeline.promotion.candidates import Model, challenger_of, read_candidates
+from health_pipeline.promotion.candidates import LOWER_IS_BETTER, Model, challenger_of, read_candidates
+from health_pipeline.settings import ComparedMetric
 from health_pipeline.warehouse import Slice
 from health_pipeline_tests.promotion.history import FAMILIES, candidate_row, write_candidates
 
@@ -72,6 +76,11 @@ def test_tie_exactly_at_the_tolerance():
 def test_another_primary_metric():
     assert chosen(model(LR, 0.60, f1=0.4), model(XGB, 0.70, f1=0.3), primary="f1") == LR
     assert chosen(model(LR, 0.60, brier=0.1), model(XGB, 0.70, brier=0.2), primary="brier") == LR
+
+
+def test_candidates_can_be_compared_by_every_metric_that_has_a_better_side():
+    assert set(get_args(ComparedMetric)) == {name for name in METRICS if RULES[name].direction in {"loss", "rise"}}
+    assert {name for name in METRICS if RULES[name].direction == "rise"} == LOWER_IS_BETTER
 
 
 def test_without_its_primary_metric_a_model_is_no_candidate():
