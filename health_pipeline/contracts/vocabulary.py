@@ -75,10 +75,12 @@ DISCHARGE_DISPOSITION_ALIASES = {
     "06": "home_health",
     "07": "against_advice",
     "20": "expired",
+    "21": "other",
     "30": "still_patient",
     "40": "expired",
     "41": "expired",
     "42": "expired",
+    "43": "acute_transfer",
     "50": "hospice",
     "51": "hospice",
     "61": "skilled_nursing",
@@ -87,7 +89,13 @@ DISCHARGE_DISPOSITION_ALIASES = {
     "64": "intermediate_care",
     "65": "psychiatric",
     "66": "acute_transfer",
+    "69": "other",
     "70": "other",
+}
+# 81 to 95 are other codes once more, for a patient whose return is planned.
+_WITH_PLANNED_RETURN = "01 02 03 04 05 06 21 43 61 62 63 64 65 66 70".split()
+DISCHARGE_DISPOSITION_ALIASES |= {
+    str(code): DISCHARGE_DISPOSITION_ALIASES[same] for code, same in enumerate(_WITH_PLANNED_RETURN, start=81)
 }
 DISCHARGE_DISPOSITION_ALIASES |= {
     code.lstrip("0"): word for code, word in DISCHARGE_DISPOSITION_ALIASES.items() if code.startswith("0")

@@ -45,6 +45,11 @@ def test_a_stay_is_typed_and_pseudonymised(kind, settings, tables):
         ("discharge_disposition", "03", "skilled_nursing"),
         ("discharge_disposition", "Home-Health", "home_health"),
         ("discharge_disposition", "20", "expired"),
+        ("discharge_disposition", "43", "acute_transfer"),  # a federal hospital
+        ("discharge_disposition", "81", "home"),  # 81 to 95: with a planned return
+        ("discharge_disposition", "82", "acute_transfer"),
+        ("discharge_disposition", "90", "rehabilitation"),
+        ("discharge_disposition", "95", "other"),
         ("payer", "Blue Shield", "blue_shield"),
         ("payer", "", None),
         ("admitted_at", "2023-01-10T08:00:00Z", at("2023-01-10 08:00")),
