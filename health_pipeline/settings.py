@@ -6,6 +6,7 @@ File: ``HEALTH_PIPELINE_CONFIG``, or ``settings.toml`` in the home. The environm
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import tomllib
 from collections.abc import Sequence
@@ -13,7 +14,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings import SettingsError as UnreadableError
 
@@ -24,6 +34,8 @@ PREFIX = "HEALTH_PIPELINE_"
 
 
 def _read_month(value: Any) -> Any:
+    if isinstance(value, dt.date) and value.day != 1:  # a date of the settings file
+        raise ValueError(f"not a month: {value} (expected YYYY-MM)")
     return parse_month(value) if isinstance(value, str) else value
 
 
@@ -335,6 +347,11 @@ class Settings(BaseSettings):
             values = {**values, "end_month": None}
         return values
 
+    @field_validator("home", "landing", mode="before")
+    @classmethod
+    def _tilde_is_the_users_folder(cls, value: Any) -> Any:
+        return _expanded(value)
+
     @model_validator(mode="after")
     def _ordered(self) -> Settings:
         if self.end_month is not None and self.end_month < self.start_month:
@@ -407,6 +424,14 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(f"{name}: {first['msg']}{got}", remedy=remedy) from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"the settings file is not TOML: {error}", where=str(_file()), remedy=remedy) from None
+    except UnicodeDecodeError:
+        raise SettingsError("the settings file is not UTF-8", where=str(_file()), remedy="save it as UTF-8") from None
+    except OSError as error:
+        raise SettingsError(
+            f"the settings file cannot be read ({type(error).__name__})",
+            where=str(_file()),
+            remedy="check its permissions",
+        ) from None
     except UnreadableError as error:
         # The message names the setting, or the section of it, and holds no value.
         raise SettingsError(
@@ -429,9 +454,14 @@ def _may_be_secret(path: Sequence[str], value: object) -> bool:
     return True
 
 
+def _expanded(path: Any) -> Any:
+    """A path with the user's folder for ``~``: no shell does it for a settings file or a service."""
+    return os.path.expanduser(path) if isinstance(path, str) else path  # noqa: PTH111  # one without such a user stays
+
+
 def _file() -> Path:
     """The settings file: one that is named has to be there, that of the home may be missing."""
-    file = os.environ.get(f"{PREFIX}CONFIG")
+    file = _expanded(os.environ.get(f"{PREFIX}CONFIG"))
     if file and not Path(file).is_file():
         raise SettingsError("no such settings file", where=file, remedy=f"correct or unset {PREFIX}CONFIG")
-    return Path(file) if file else Path(os.environ.get(f"{PREFIX}HOME", "data")) / "settings.toml"
+    return Path(file) if file else Path(_expanded(os.environ.get(f"{PREFIX}HOME", "data"))) / "settings.toml"

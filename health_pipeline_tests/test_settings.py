@@ -112,7 +112,7 @@ def test_two_homes_never_touch(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("start_month = 2023-01-15\n".encode(), "HEALTH_PIPELINE_START_MONTH: .*not a month: 2023-01-15"),
+        (b"start_month = 2023-01-15\n", "HEALTH_PIPELINE_START_MONTH: .*not a month: 2023-01-15"),
         ('# Größe\nlog_level = "INFO"\n'.encode("latin-1"), "not UTF-8"),
     ],
 )
