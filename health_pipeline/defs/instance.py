@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 from importlib.resources import files
@@ -9,13 +10,26 @@ from pathlib import Path
 
 import dagster as dg
 
+from health_pipeline.errors import SettingsError
 from health_pipeline.settings import Settings
 
 
 def instance_folder(settings: Settings) -> Path:
-    """``DAGSTER_HOME`` where that is set, else ``<home>/dagster`` (made when missing)."""
+    """``DAGSTER_HOME`` where that is set, else ``<home>/dagster`` (made when missing).
+
+    Raises:
+        SettingsError: Dagster could not read its configuration there.
+    """
     given = os.environ.get("DAGSTER_HOME")
     folder = Path(given) if given else (settings.home / "dagster").resolve()
+    if glob.has_magic(str(folder)):
+        # Dagster looks for dagster.yaml by a pattern, which finds nothing there; without it there are no retries, no
+        # limits, no look at dead runs, and telemetry is on.
+        raise SettingsError(
+            "the folder of the Dagster instance has one of the characters * ? [ in its path",
+            where=str(folder),
+            remedy="choose another HEALTH_PIPELINE_HOME (or DAGSTER_HOME)",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "dagster.yaml"
     if not config.exists():

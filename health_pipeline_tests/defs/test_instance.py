@@ -8,6 +8,7 @@ import pytest
 
 from health_pipeline.defs.instance import instance_folder, open_instance
 from health_pipeline.defs.run_launcher import WatchedRunLauncher
+from health_pipeline.errors import SettingsError
 from health_pipeline.settings import load_settings
 
 
@@ -31,6 +32,16 @@ def test_a_full_disk_at_the_first_start_leaves_no_instance_without_retries_and_l
         assert isinstance(instance.run_launcher, WatchedRunLauncher)
         assert instance.run_retries_enabled
         assert instance.run_monitoring_enabled
+
+
+def test_a_folder_in_which_dagster_finds_no_configuration_is_refused(settings, tmp_path):
+    for name in ("clinic [test]", "clinic*", "clinic?"):
+        with pytest.raises(SettingsError, match=r"\* \? \["):
+            open_instance(load_settings(home=tmp_path / name))
+        assert not (tmp_path / name).exists()
+    with open_instance(load_settings(home=tmp_path / "Klinik Süd (1) 100%'s {a}")) as instance:
+        assert instance.run_monitoring_enabled
+        assert not instance.telemetry_enabled
 
 
 def test_a_configuration_that_somebody_changed_stays(settings):
