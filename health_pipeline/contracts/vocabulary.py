@@ -93,7 +93,7 @@ DISCHARGE_DISPOSITION_ALIASES = {
     "70": "other",
 }
 # 81 to 95 are other codes once more, for a patient whose return is planned.
-_WITH_PLANNED_RETURN = "01 02 03 04 05 06 21 43 61 62 63 64 65 66 70".split()
+_WITH_PLANNED_RETURN = ["01", "02", "03", "04", "05", "06", "21", "43", "61", "62", "63", "64", "65", "66", "70"]
 DISCHARGE_DISPOSITION_ALIASES |= {
     str(code): DISCHARGE_DISPOSITION_ALIASES[same] for code, same in enumerate(_WITH_PLANNED_RETURN, start=81)
 }
