@@ -16,7 +16,7 @@ from dagster._core.storage.tags import (
     WILL_RETRY_TAG,
 )
 
-from health_pipeline.defs.due import Due, Stage
+from health_pipeline.defs.due import SCORED, Due, Stage
 from health_pipeline.months import Month, MonthRange, month_key, parse_month
 
 REQUEST_TAG = "health_pipeline/request"
@@ -53,6 +53,17 @@ STAGES = {
     Stage.PERFORMANCE: dg.AssetSelection.assets("monitoring/performance", "monitoring/visuals"),
 }
 
+
+CHAMPION = dg.AssetKey(["models", "champion"])
+_SCORED = frozenset(dg.AssetKey(table.split(".")) for table in SCORED)
+DONE_WITH = {
+    Stage.LABELS: frozenset({dg.AssetKey(["gold", "labels"])}),
+    Stage.RETRAIN: frozenset({CHAMPION}),
+    Stage.IMPROVEMENT: _SCORED | {CHAMPION},
+    Stage.SCORING: _SCORED,
+    Stage.PERFORMANCE: frozenset({dg.AssetKey(["monitoring", "performance"])}),
+}
+"""Assets after which a stage is no longer due, as ``due`` reads it off what is stored; extracts need all of theirs."""
 
 IMPROVEMENTS = frozenset({Stage.RETRAIN, Stage.IMPROVEMENT, Stage.SCORING})
 """Stages of which one runs at a time."""
@@ -161,10 +172,24 @@ def retry_after(run: dg.DagsterRun, instance: dg.DagsterInstance, pauses: Sequen
     if run.tags.get(WILL_RETRY_TAG) == "true":
         return 0.0
     key = run.tags.get(REQUEST_TAG, "")
-    if key.partition(":")[0] not in {MIRROR, *(stage.value for stage in Stage)}:
+    kind = key.partition(":")[0]
+    if kind not in {MIRROR, *(stage.value for stage in Stage)}:
         return None
+    if kind != MIRROR:
+        made = _made_by(run, instance)
+        needed = DONE_WITH.get(Stage(kind), run.asset_selection or frozenset())
+        if needed and needed <= made:
+            return None  # it failed at a check of what it had made; that says the same of it again
+        if kind == Stage.IMPROVEMENT and CHAMPION in made:
+            return 0.0  # what is left of it is a request of its own (scoring)
     tries = len(instance.get_run_ids(dg.RunsFilter(tags={REQUEST_TAG: key})))
     return pauses[tries - 1] if 0 < tries <= len(pauses) else None
+
+
+def _made_by(run: dg.DagsterRun, instance: dg.DagsterInstance) -> frozenset[dg.AssetKey]:
+    entries = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    events = (entry.dagster_event for entry in entries)
+    return frozenset(event.asset_key for event in events if event is not None and event.asset_key is not None)
 
 
 def is_given_up(key: str, instance: dg.DagsterInstance, pauses: Sequence[float] = PAUSES) -> bool:

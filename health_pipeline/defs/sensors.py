@@ -29,7 +29,10 @@ from health_pipeline.warehouse import Warehouse
 
 EVERYTHING = STAGES[Stage.EXTRACTS] | STAGES[Stage.LABELS] | STAGES[Stage.IMPROVEMENT]
 BATCH = 500
-"""Check evaluations looked at in one tick."""
+"""Check evaluations, or failed runs, looked at in one tick."""
+LATE_SECONDS = 60.0
+"""PostgreSQL numbers an event when it is written and shows it when that is committed: a lower number may show later.
+Cursors stay before what is younger than this; it is read again, and told once because alerts have identities."""
 
 
 def sensor_status(settings: Settings) -> dg.DefaultSensorStatus:
@@ -106,10 +109,11 @@ def _failed_checks(settings: Settings, clock: Clock) -> dg.SensorDefinition:
             limit=BATCH,
             ascending=True,
         )
-        failed = 0
+        failed, settled_at = 0, clock().timestamp() - LATE_SECONDS
         for record in records:
             evaluation = record.event_log_entry.get_dagster_event().asset_check_evaluation_data
-            cursor = max(cursor, record.storage_id)
+            if record.timestamp < settled_at:
+                cursor = record.storage_id
             if evaluation.passed:
                 continue
             failed += 1
@@ -150,9 +154,10 @@ def _failed_runs(settings: Settings, clock: Clock) -> dg.SensorDefinition:
             limit=BATCH,
             ascending=True,
         ).records
-        told = 0
+        told, settled_at = 0, clock().timestamp() - LATE_SECONDS
         for record in changes:
-            cursor = record.storage_id
+            if record.timestamp < settled_at:
+                cursor = record.storage_id
             run = context.instance.get_run_by_id(record.event_log_entry.run_id)
             # A run of the command line has no code location; who started it sees it fail.
             if run is None or _location(run.remote_job_origin) != _location(context):

@@ -1,16 +1,24 @@
 """Sensors on a real home: what they request and whom they tell, once."""
 
+import datetime as dt
 import json
 import os
 import time
 import uuid
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
 import yaml
-from dagster._core.events import DagsterEvent, DagsterEventType, JobFailureData, RunFailureReason
+from dagster._core.events import (
+    DagsterEvent,
+    DagsterEventType,
+    JobFailureData,
+    RunFailureReason,
+    StepMaterializationData,
+)
 
 from health_pipeline.clock import system_clock
 from health_pipeline.defs.build import build_definitions
@@ -26,7 +34,7 @@ from health_pipeline.defs.requests import (
     requests,
     under_way,
 )
-from health_pipeline.defs.sensors import build_sensors
+from health_pipeline.defs.sensors import LATE_SECONDS, build_sensors
 from health_pipeline.months import parse_month
 from health_pipeline.settings import load_settings
 
@@ -54,8 +62,13 @@ def settings(tmp_path, monkeypatch):
     return load_settings(home=tmp_path)
 
 
-def sensor(settings, name):
-    built = build_sensors(settings, Partitions.of(settings), system_clock)
+def later():
+    """A moment at which nothing of now can still be on its way into the storage."""
+    return system_clock() + dt.timedelta(seconds=2 * LATE_SECONDS)
+
+
+def sensor(settings, name, clock=later):
+    built = build_sensors(settings, Partitions.of(settings), clock)
     return next(each for each in built if each.name == name)
 
 
@@ -141,6 +154,35 @@ def test_a_month_that_failed_again_after_it_passed_rings(settings, home_instance
     assert rung(settings) == [(1, "critical"), (1, "critical")]
 
 
+@pytest.mark.parametrize("name", ["failed_check_alerts", "failed_run_alerts"])
+def test_what_shows_later_under_a_lower_number_is_told_too(settings, home_instance, monkeypatch, name):
+    """On PostgreSQL: two runs write at once, and the one that was first is committed last."""
+    instance = home_instance
+    if name == "failed_check_alerts":
+        evaluate(instance, 1, "age")
+        evaluate(instance, 2, "payer", severity=dg.AssetCheckSeverity.WARN)
+        place, reads = type(instance.event_log_storage), "get_event_records"
+    else:
+        fail(instance, {REQUEST_TAG: "first"})
+        fail(instance, {REQUEST_TAG: "second"})
+        place, reads = type(instance), "fetch_run_status_changes"
+    read = getattr(place, reads)
+
+    def without_the_first(*arguments, **named):
+        found = read(*arguments, **named)
+        return found[1:] if isinstance(found, list) else SimpleNamespace(records=found.records[1:])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place, reads, without_the_first)
+        cursor = look(sensor(settings, name, system_clock), instance)
+    assert len(told(settings)) == 1
+    cursor = look(sensor(settings, name, system_clock), instance, cursor)
+    assert len(told(settings)) == 2
+    done = look(sensor(settings, name), instance, cursor)
+    assert int(done) > int(cursor), "what is old enough is not read again"
+    assert len(told(settings)) == 2
+
+
 def graph():
     return dg.Definitions(assets=[labels]).resolve_asset_graph()
 
@@ -178,12 +220,19 @@ def test_a_failing_request_pauses_and_then_gives_up(instance):
     assert not list(requests([item], instance, graph(), now=1e12, trigger="new_files")), "a person's turn"
 
 
-def fail(instance, tags, reason=RunFailureReason.STEP_FAILURE):
-    """A run of January that failed; gives its id."""
+def fail(instance, tags, reason=RunFailureReason.STEP_FAILURE, *, selected=(), made=()):
+    """A run of January that failed, after it had made some of what it was to make; gives its id."""
     run = dg.DagsterRun(
-        job_name="any", tags={"dagster/partition": "2022-01-01", **tags}, status=dg.DagsterRunStatus.STARTED
+        job_name="any",
+        tags={"dagster/partition": "2022-01-01", **tags},
+        status=dg.DagsterRunStatus.STARTED,
+        asset_selection=frozenset(map(dg.AssetKey.from_user_string, selected)) or None,
     )
     instance.add_run(run)
+    for name in made:
+        data = StepMaterializationData(dg.AssetMaterialization(name.split("/"), partition="2022-01-01"))
+        event = DagsterEvent(DagsterEventType.ASSET_MATERIALIZATION.value, "any", event_specific_data=data)
+        instance.report_dagster_event(event, run_id=run.run_id)
     instance.report_run_failed(run, job_failure_data=JobFailureData(error=None, failure_reason=reason))
     return run.run_id
 
@@ -220,6 +269,35 @@ def test_a_failed_run_rings_when_nobody_else_will_try_it_again_soon(settings, ho
     assert [line["severity"] for line in found] == [severity for severity, _ in expected]
     for line, (_, end) in zip(found, expected, strict=True):
         assert line["body"].endswith(end), line["body"]
+
+
+SCORING = ("gold/predictions", "monitoring/drift", "monitoring/performance")
+
+
+@pytest.mark.parametrize(
+    ("stage", "selected", "made", "told_of"),
+    [
+        # Labels that a blocking check refused are stored: nothing is due, and a person has to look.
+        ("labels", ("gold/labels",), ("gold/labels",), "critical"),
+        ("labels", ("gold/labels",), (), "warning"),
+        ("extracts", ("silver/claims", "gold/features"), ("silver/claims", "gold/features"), "critical"),
+        ("extracts", ("silver/claims", "gold/features"), ("silver/claims",), "warning"),
+        ("retrain", ("models/xgboost", "models/champion"), ("models/xgboost", "models/champion"), "critical"),
+        ("improvement", ("models/champion", *SCORING), ("models/champion", *SCORING), "critical"),
+        ("improvement", ("models/champion", *SCORING), ("models/champion",), "at once"),
+        ("improvement", ("models/champion", *SCORING), (), "warning"),
+        ("performance", ("monitoring/performance", "monitoring/visuals"), ("monitoring/performance",), "critical"),
+    ],
+)
+def test_no_other_try_is_promised_of_a_run_that_has_made_what_it_was_to_make(
+    settings, home_instance, stage, selected, made, told_of
+):
+    fail(home_instance, {REQUEST_TAG: f"{stage}:2022-01:7"}, selected=selected, made=made)
+    look(sensor(settings, "failed_run_alerts"), home_instance)
+    (alert,) = told(settings)
+    assert alert["severity"] == ("critical" if told_of == "critical" else "warning")
+    said = {"critical": "run the month again", "warning": "in 2 minutes", "at once": "at once"}
+    assert said[told_of] in alert["body"]
 
 
 def test_a_failed_run_is_told_once_the_alert_can_be_kept(settings, home_instance):
