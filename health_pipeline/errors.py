@@ -27,6 +27,21 @@ class PipelineError(Exception):
         return " | ".join(parts)
 
 
+class FileError(PipelineError):
+    """The system refuses a file or folder."""
+
+    exit_code = 3
+
+    @classmethod
+    def of(cls, error: OSError) -> FileError:
+        """What the system says, with the path."""
+        return cls(
+            (error.strerror or type(error).__name__).lower(),
+            where=str(error.filename),
+            remedy="check that it is there, its owner and permissions, and the free space",
+        )
+
+
 class SettingsError(PipelineError):
     """A setting has a value that cannot be used."""
 

@@ -6,7 +6,7 @@ import getpass
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -15,7 +15,7 @@ from rich.markup import escape
 from health_pipeline import __version__
 from health_pipeline.cli import backup, quarantine, restated
 from health_pipeline.cli.options import FromOption, ToOption, asked_months, logged_settings, quiet_settings
-from health_pipeline.errors import PipelineError
+from health_pipeline.errors import FileError, PipelineError, SettingsError
 
 app = typer.Typer(
     name="health-pipeline",
@@ -36,12 +36,20 @@ def run_app() -> None:
     try:
         app()
     except PipelineError as error:
-        console.print(f"[bold red]error:[/] {escape(error.what)}", highlight=False)
-        if error.where:
-            console.print(f"  where:  {escape(error.where)}", highlight=False)
-        if error.remedy:
-            console.print(f"  remedy: {escape(error.remedy)}", highlight=False)
-        sys.exit(error.exit_code)
+        _end(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _end(FileError.of(error))
+
+
+def _end(error: PipelineError) -> NoReturn:
+    console.print(f"[bold red]error:[/] {escape(error.what)}", highlight=False)
+    if error.where:
+        console.print(f"  where:  {escape(error.where)}", highlight=False)
+    if error.remedy:
+        console.print(f"  remedy: {escape(error.remedy)}", highlight=False)
+    sys.exit(error.exit_code)
 
 
 @app.callback(invoke_without_command=True)
@@ -126,7 +134,9 @@ def demo() -> None:
 
 
 @app.command()
-def up(port: Annotated[int, typer.Option(help="port of the Dagster UI on localhost")] = 3000) -> None:
+def up(
+    port: Annotated[int, typer.Option(help="port of the Dagster UI on localhost", min=1, max=65_535)] = 3000,
+) -> None:
     """Serve the Dagster UI and its daemon on localhost until Ctrl-C."""
     from health_pipeline.cli.up import serve
 
@@ -143,8 +153,12 @@ def decisions(
     """Show which model was put in force in which month, and why."""
     from health_pipeline.cli.decisions import print_decisions
     from health_pipeline.monitoring import decisions as made
+    from health_pipeline.promotion.criteria import Outcome
     from health_pipeline.warehouse import Warehouse
 
+    decision = decision.upper() if decision else None
+    if decision and decision not in list(Outcome):
+        raise SettingsError(f"no decision {decision!r}", where="--decision", remedy=f"there are: {', '.join(Outcome)}")
     settings = quiet_settings()
     found = made(Warehouse.from_settings(settings), asked_months(settings, first, last), decision=decision)
     print_decisions(found, as_json=as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from health_pipeline.contracts.tables import LANDING_TABLES
-from health_pipeline.errors import PipelineError
+from health_pipeline.errors import FileError, PipelineError
 from health_pipeline.months import Month
 from health_pipeline.settings import PREFIX, Settings, load_settings
 
@@ -53,7 +54,7 @@ def _findings() -> Iterator[Finding]:
     try:
         settings = load_settings()
     except PipelineError as error:
-        yield Finding("broken", error.what, error.remedy or "")
+        yield _broken(error)
         return
     yield Finding("ok", f"settings read; home is {settings.home}")
     yield from _variables()
@@ -62,7 +63,13 @@ def _findings() -> Iterator[Finding]:
         try:
             yield from probe(settings)
         except PipelineError as error:
-            yield Finding("broken", error.what, error.remedy or "")
+            yield _broken(error)
+        except OSError as error:
+            yield _broken(FileError.of(error))
+
+
+def _broken(error: PipelineError) -> Finding:
+    return Finding("broken", f"{error.where}: {error.what}" if error.where else error.what, error.remedy or "")
 
 
 def _variables() -> Iterator[Finding]:
@@ -79,7 +86,13 @@ def _home(settings: Settings) -> Iterator[Finding]:
     folder = settings.home
     while not folder.exists():
         folder = folder.parent
-    if not os.access(folder, os.W_OK):
+    if not folder.is_dir():
+        yield Finding("broken", f"{folder} is no folder", "choose another HEALTH_PIPELINE_HOME")
+    elif glob.has_magic(str(settings.home.resolve())):
+        yield Finding(
+            "broken", f"{settings.home} has one of the characters * ? [", "choose another HEALTH_PIPELINE_HOME"
+        )
+    elif not os.access(folder, os.W_OK):
         yield Finding("broken", f"{folder} is not writable", "choose another HEALTH_PIPELINE_HOME or change its owner")
     free = shutil.disk_usage(folder).free / 1e9
     level = "ok" if free >= FREE_GIGABYTES else "note"

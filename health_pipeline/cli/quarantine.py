@@ -20,9 +20,15 @@ def list_rows(
     table: Annotated[str | None, typer.Option(help="only this landing table")] = None,
 ) -> None:
     """Show refused rows by month, table, file and rule; never their values."""
+    from health_pipeline.contracts import LANDING_TABLES
     from health_pipeline.contracts.quarantine_review import list_rejected
+    from health_pipeline.errors import SettingsError
     from health_pipeline.warehouse import Warehouse
 
+    if table is not None and table not in LANDING_TABLES:
+        raise SettingsError(
+            f"no landing table {table!r}", where="--table", remedy=f"tables are: {', '.join(LANDING_TABLES)}"
+        )
     settings = quiet_settings()
     groups = list_rejected(Warehouse.from_settings(settings), asked_months(settings, first, last), table)
     view = View("month", "file", "rule", "rows", "first rows", "reason")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from health_pipeline.errors import LandingError
 from health_pipeline.months import Month, parse_month
 from health_pipeline.settings import Settings
 from health_pipeline.sources import object_storage
@@ -58,13 +59,20 @@ def list_files(table: str, settings: Settings) -> Listing:
     """List a table's folder; hidden files and sub-folders do not count.
 
     Raises:
-        LandingError: an object store cannot be reached.
+        LandingError: an object store cannot be reached, or a folder may not be read.
     """
     root = settings.landing_uri.rstrip("/")
     if object_storage.is_remote(root):
         found = object_storage.list_objects(f"{root}/{table}/*")
     else:
-        found = list(_local_files(Path(root) / table))
+        try:
+            found = list(_local_files(Path(root) / table))
+        except OSError as error:
+            raise LandingError(
+                f"the landing zone cannot be listed ({type(error).__name__})",
+                where=f"{root}/{table}",
+                remedy="check that the folder may be read",
+            ) from None
     files: dict[Month, tuple[LandedFile, ...]] = {}
     strangers = []
     for path, size, written_at in sorted(found):

@@ -32,6 +32,9 @@ def command(home, *arguments, **environment):
         (["run", "--from", "2030-01", "--to", "2030-02"], {}, 2, "no selected asset has months"),
         (["run", "--select", "gold/nothing"], {}, 2, "gold/nothing"),
         (["status"], {"HEALTH_PIPELINE_START_MONTH": "spring"}, 2, "HEALTH_PIPELINE_START_MONTH"),
+        (["quarantine", "list", "--table", "wards"], {}, 2, "no landing table 'wards'"),
+        (["decisions", "--decision", "promote"], {}, 2, "no decision 'PROMOTE'"),
+        (["status"], {"HEALTH_PIPELINE_HOME": __file__}, 3, __file__),
         (["ingest", "uci", "--input", "nowhere.zip"], {}, 3, "nowhere.zip"),
         (["ingest", "unheard-of", "--input", "."], {}, 3, "unheard-of"),
     ],
@@ -117,15 +120,26 @@ def test_doctor_explains_files_that_cannot_be_used(tmp_path):
 
 def test_brackets_in_names_are_shown_as_they_are(tmp_path):
     """Rich would take them for markup: ``[/min]`` broke the command off, ``[kg]`` and ``[test]`` vanished."""
-    home = tmp_path / "clinic [test]"
+    home = tmp_path / "clinic"
     landing = home / "landing" / "admissions"
     landing.mkdir(parents=True)
     header = "encounter_id,patient_id,admitted_at,discharged_at,pulse [/min],weight [kg]"
     (landing / "2022-01.csv").write_text(f"{header}\nE1,P1,2022-01-03 14:20,2022-01-09 11:05,80,70\n")
+    (landing / "2022-01 [test].csv").touch()
     said = command(home, "doctor")
     assert "columns the contract does not know: pulse [/min], weight [kg]" in said.stdout
-    assert f"home is {home}" in said.stdout
+    assert "not a month: 2022-01 [test].csv" in said.stdout
     assert "Traceback" not in said.stderr
+
+
+def test_doctor_names_a_home_that_cannot_be_one(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    said = command(file, "doctor")
+    assert (said.returncode, said.stderr) == (1, "")
+    assert f"broken {file} is no folder" in said.stdout
+    said = command(tmp_path / "clinic [test]", "doctor")
+    assert "clinic [test] has one of the characters * ? [" in said.stdout
 
 
 def test_doctor_names_the_months_to_set_when_files_lie_outside_of_them(tmp_path):

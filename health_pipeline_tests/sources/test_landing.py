@@ -200,6 +200,18 @@ def test_a_file_that_cannot_be_opened_is_told(settings):
         bronze_query("admissions", MONTH, settings)
 
 
+def test_a_folder_that_may_not_be_read_is_told(settings, monkeypatch):
+    folder = file(settings).parent
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(LandingError, match=r"cannot be listed \(PermissionError\)") as caught:
+        bronze_query("admissions", MONTH, settings)
+    assert caught.value.where == str(folder)
+
+
 def test_a_folder_in_place_of_a_file_is_no_file(settings):
     file(settings).mkdir()
     with pytest.raises(LandingError, match="has no file"):
