@@ -122,6 +122,8 @@ def _ctes(inputs: Inputs) -> dict[str, str]:
     FROM stay AS s
     JOIN {inputs.admissions} AS a ON {visible("a", as_of="discharged_at")}
         AND a.encounter_id <> s.encounter_id AND a.discharged_at <= s.admitted_at
+        -- an interim row of a stay that went on is no stay that ended
+        AND a.discharge_disposition IS DISTINCT FROM 'still_patient'
     GROUP BY s.stay_id""",
         "emergency": f"""
     SELECT s.stay_id, count(DISTINCT e.time::DATE) AS visits_365d,

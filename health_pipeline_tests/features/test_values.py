@@ -95,6 +95,15 @@ def test_prior_stays_count_in_their_windows() -> None:
     assert row["prior_days_in_hospital_log"] == pytest.approx(math.log(1 + 7 + 5 + 10))
 
 
+def test_a_stay_that_went_on_is_no_earlier_stay() -> None:
+    interim = stay("b", "p", "2021-11-20", "2021-11-30 23:00", discharge_disposition="still_patient")
+    row = row_of(earlier=[interim, stay("b", "p", "2021-11-20", "2021-12-20")])
+    assert row["prior_inpatient_90d"] == 1
+    assert row["prior_days_in_hospital_log"] == pytest.approx(math.log(31))
+    row = row_of(earlier=[stay("b", "p", "2021-12-20", ADMITTED, discharge_disposition="still_patient")])
+    assert (row["prior_inpatient_30d"], row["is_readmission"], row["days_since_last_discharge"]) == (0, False, None)
+
+
 def test_counts_of_the_source_win_and_are_capped() -> None:
     row = row_of(
         [
