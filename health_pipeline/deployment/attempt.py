@@ -228,18 +228,21 @@ class Attempt:
         limits = self._tools.limits
         before = stage.serving()
         staged = stage.publish(package)
+        is_settled = False
         try:
             stage.shift(staged, 1.0)
             findings = verify(stage, staged)
             if overall(findings) == "pass":
                 records = self._records(comparison.new)
                 findings += observe(stage, staged, records, comparison, limits, limits.canary_seconds)
+            if overall(findings) == "pass":
+                stage.settle(staged)
+                is_settled = True
         except DeploymentError as error:
             findings = [Finding("shift", "fail", str(error))]
-        if overall(findings) == "pass":
-            stage.settle(staged)
-        else:
-            stage.restore(before.release if before is not None else None)
+        finally:  # whatever broke, also where the run is cancelled
+            if not is_settled:
+                stage.restore(before.release if before is not None else None)
         return [dataclasses.replace(found, name=f"{stage.environment}_{found.name}") for found in findings]
 
     def _observed(self, package: Package, comparison: Comparison, seconds: float, prefix: str) -> list[Finding]:

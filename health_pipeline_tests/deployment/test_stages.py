@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 
@@ -45,3 +46,20 @@ def test_a_release_passes_staging_before_production(staged, tmp_path):
     assert production.read_bytes() == before  # not a single generation
     assert staging.serving().model_id == staged.target.serving().model_id == staged.holder("champion") == first.model_id
     assert "deployment_failed" in staged.kinds()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", [RuntimeError("a bug of ours"), KeyboardInterrupt()])
+def test_whatever_breaks_in_staging_leaves_it_as_it_was(staged, monkeypatch, broken):
+    first, second = linear_bundle(), linear_bundle(0.01)
+    (staging,) = staged.tools.stages
+    assert staged.ship(first, attempt="first")[-1].outcome == "pass"
+
+    def breaks(*_):
+        raise broken
+
+    monkeypatch.setattr("health_pipeline.deployment.attempt.observe", breaks)
+    with pytest.raises(KeyboardInterrupt) if isinstance(broken, KeyboardInterrupt) else contextlib.nullcontext():
+        assert staged.ship(second, attempt="second")[-1].outcome == "fail"
+    assert staging.serving().model_id == staged.target.serving().model_id == first.model_id
+    assert staging._traffic().fallback is None
