@@ -205,6 +205,8 @@ def _relation(paths: Sequence[Path], where: str) -> str:
     listed = ", ".join(literal(str(path)) for path in paths)
     if paths[0].name.lower().endswith(".parquet"):
         return f"read_parquet([{listed}], union_by_name = true)"
+    for path in paths:
+        _read_to_its_end(path, where)
     delimiter, columns = _header(paths[0], where)
     for path in paths[1:]:
         if _header(path, where) != (delimiter, columns):
@@ -215,6 +217,20 @@ def _relation(paths: Sequence[Path], where: str) -> str:
         f"read_csv([{listed}], auto_detect = false, header = true, delim = {literal(delimiter)}, quote = '\"', "
         f"escape = '\"', max_line_size = 16777216, nullstr = {_NULLS}, columns = {{{declared}}})"
     )
+
+
+def _read_to_its_end(path: Path, where: str) -> None:
+    """DuckDB takes a gzip file that was cut off for a shorter one, and looks at no checksum."""
+    if not path.name.lower().endswith(".gz"):
+        return
+    try:
+        with gzip.open(path) as stream:
+            while stream.read(1 << 20):
+                pass
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise SourceError(
+            f"{path.name} is no whole gzip file: cut off or corrupt", where=where, remedy="repeat the download or copy"
+        ) from None
 
 
 def _header(path: Path, where: str) -> tuple[str, list[str]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -76,6 +77,11 @@ def replace(path: Path, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
+def compress(path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path.with_name(f"{path.name}.gz").write_bytes(damage(gzip.compress(path.read_bytes())))
+    path.unlink()
+
+
 MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
     "table missing": (lambda e: (e / "encounters.csv").unlink(), r"encounters.csv is missing.*it has claims.csv"),
     "column missing": (
@@ -86,6 +92,11 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
     "file cut off": (
         lambda e: (e / "encounters.csv").write_text((e / "encounters.csv").read_text()[:-90]),
         r"cannot be read \(InvalidInput error in line 8\)",
+    ),
+    "gzip cut off": (lambda e: compress(e / "encounters.csv", lambda packed: packed[:-9]), "no whole gzip file"),
+    "gzip damaged": (
+        lambda e: compress(e / "patients.csv", lambda packed: packed[:-8] + bytes(8)),
+        "no whole gzip file",
     ),
     "quote open": (lambda e: replace(e / "patients.csv", "Baker2", '"Baker2'), "cannot be read"),
     "not UTF-8": (lambda e: (e / "payers.csv").write_bytes(b"Id,NAME\ny1,M\xe4dicare\n"), "cannot be read.*payers.csv"),
