@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,6 +21,7 @@ from health_pipeline.monitoring.scored import Scored, roles, same_scores, scored
 from health_pipeline.monitoring.statuses import JUDGED_METRICS
 from health_pipeline.monitoring.tables import PERFORMANCE
 from health_pipeline.months import Month, MonthRange, shift
+from health_pipeline.privacy import hidden_groups
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse.slices import Slice
 
@@ -132,9 +134,12 @@ def _estimated(
     # At the end of M the outcomes up to M-1 are known: the same rows, whenever M is computed again.
     past = MonthRange(shift(month, -settings.monitoring.calibration_months), shift(month, -1))
     calibration = recalibration(rows.during(past).matured)
-    for segment, group in now.groups():
+    small = settings.privacy.small_number
+    groups = dict(now.groups())
+    hidden = _hidden(groups, lambda group: len(group) < small, small)
+    for segment, group in groups.items():
         wanted = None if segment == "all" else SEGMENT_METRICS
-        if len(group) < settings.privacy.small_number:
+        if segment in hidden:
             yield from (_suppressed(segment, metric) for metric in wanted or SEGMENT_METRICS)
             continue
         found = expected_performance(
@@ -148,14 +153,30 @@ def _estimated(
 
 
 def _realised(rows: Scored, baseline: Mapping[str, Estimate], settings: Settings, *, segmented: bool) -> Iterator[Row]:
-    for segment, group in rows.groups() if segmented else [("all", rows)]:
+    small = settings.privacy.small_number
+    groups = dict(rows.groups()) if segmented else {"all": rows}
+    hidden = _hidden(groups, lambda group: _rarer(group) < small, small) - {"all"}
+    for segment, group in groups.items():
         wanted = METRICS if segment == "all" else SEGMENT_METRICS
-        events, small = int(group.outcome.sum()), settings.privacy.small_number
-        if segment != "all" and min(events, len(group) - events) < small:
+        if segment in hidden:
             yield from (_suppressed(segment, metric) for metric in wanted)
             continue
         for metric, estimate in _measured(group, wanted, settings).items():
             yield _row(segment, metric, estimate, baseline)
+
+
+def _rarer(rows: Scored) -> int:
+    events = int(rows.outcome.sum())
+    return min(events, len(rows) - events)
+
+
+def _hidden(groups: Mapping[str, Scored], is_small: Callable[[Scored], bool], limit: int) -> set[str]:
+    """Groups without numbers, told for each characteristic by itself; ``all`` is one of its own."""
+    hidden: set[str] = set()
+    for _, names in groupby(groups, key=lambda name: name.partition("=")[0]):
+        counts = {name: len(groups[name]) for name in names}
+        hidden |= hidden_groups(counts, {name for name in counts if is_small(groups[name])}, limit)
+    return hidden
 
 
 def _measured(rows: Scored, wanted: tuple[str, ...], settings: Settings) -> dict[str, Estimate]:

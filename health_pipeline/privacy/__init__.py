@@ -1,6 +1,14 @@
 """Privacy: pseudonyms of patients and suppression of small numbers."""
 
 from health_pipeline.privacy.pseudonym import load_key, pseudonym, pseudonym_parameters, pseudonym_sql
-from health_pipeline.privacy.suppression import shown_count, suppress_small
+from health_pipeline.privacy.suppression import hidden_groups, shown_count, suppress_small
 
-__all__ = ["load_key", "pseudonym", "pseudonym_parameters", "pseudonym_sql", "shown_count", "suppress_small"]
+__all__ = [
+    "hidden_groups",
+    "load_key",
+    "pseudonym",
+    "pseudonym_parameters",
+    "pseudonym_sql",
+    "shown_count",
+    "suppress_small",
+]

@@ -6,6 +6,11 @@ A zero says nothing about anybody and stays.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from typing import TypeVar
+
+Group = TypeVar("Group", str, tuple[str, str])
+
 
 def suppress_small(count: float | None, limit: int) -> float | None:
     """The count, or None when it is positive and below ``limit``."""
@@ -17,6 +22,21 @@ def shown_count(count: int | None, limit: int) -> str:
     if count is None:
         return "-"
     return f"<{limit}" if suppress_small(count, limit) is None else str(count)
+
+
+def hidden_groups(counts: Mapping[Group, int], small: Collection[Group], limit: int) -> set[Group]:
+    """Groups to hide: the small ones, and a further one where the rows of these could be found by subtraction.
+
+    Args:
+        counts: rows by group; all groups together are the rows whose number is published.
+        small: groups that are hidden anyhow.
+        limit: smallest count that is published.
+    """
+    hidden = set(small)
+    others = [(count, group) for group, count in counts.items() if group not in hidden]
+    if others and 0 < sum(counts[group] for group in hidden) < limit:
+        hidden.add(min(others)[1])
+    return hidden
 
 
 def suppressed_sql(count: str, limit: int) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from health_pipeline.privacy import hidden_groups
 from health_pipeline.promotion.evidence import NOTHING, Estimate, Subgroup
 
 if TYPE_CHECKING:
@@ -114,11 +115,7 @@ def _hidden(masks: Mapping[tuple[str, str], NDArray[np.bool_]], small_number: in
     hidden: set[tuple[str, str]] = set()
     for attribute in {key[0] for key in masks}:
         counts = {key: int(mask.sum()) for key, mask in masks.items() if key[0] == attribute}
-        small = {key for key, count in counts.items() if count < small_number}
-        others = sorted((count, key) for key, count in counts.items() if key not in small)
-        if others and 0 < sum(counts[key] for key in small) < small_number:
-            small.add(others[0][1])
-        hidden |= small
+        hidden |= hidden_groups(counts, {key for key, count in counts.items() if count < small_number}, small_number)
     return hidden
 
 

@@ -205,6 +205,19 @@ def test_a_changed_concept_is_found_in_the_first_matured_month(tmp_path: Path) -
     assert gap["ci_low"] > 0
 
 
+def hidden_rows(table: pa.Table) -> dict[tuple[Any, ...], int]:
+    """Rows that no shown group of a characteristic holds, by kind, window, metric and characteristic."""
+    names = ("month", "model_role", "kind", "window_months", "metric")
+    everybody = {tuple(row[name] for name in names): row["n"] for row in rows_where(table, segment="all")}
+    rest: dict[tuple[Any, ...], int] = {}
+    for row in [*rows_where(table, kind="estimated"), *rows_where(table, kind="realised")]:
+        key, characteristic = tuple(row[name] for name in names), row["segment"].partition("=")[0]
+        if characteristic != "all" and everybody[key]:
+            whole = (*key, characteristic)
+            rest[whole] = rest.get(whole, everybody[key]) - (row["n"] or 0)
+    return rest
+
+
 def test_small_groups_are_suppressed(tmp_path: Path) -> None:
     def rare_payer(columns: Row, random: np.random.Generator) -> None:
         columns["payer"] = np.where(np.arange(columns["payer"].size) < 9, "rare", columns["payer"])
@@ -218,6 +231,10 @@ def test_small_groups_are_suppressed(tmp_path: Path) -> None:
     for row in table.to_pylist():
         assert row["n"] in {None, 0} or row["n"] >= found.settings.privacy.small_number
     assert any(row["value"] is not None for row in rows_where(table, segment="sex=female"))
+    # What is hidden cannot be found as the rest either: a further payer is hidden where the rare one would be left.
+    small = found.settings.privacy.small_number
+    for key, rest in hidden_rows(table).items():
+        assert rest == 0 or rest >= small, key
 
 
 def test_a_month_without_any_readmission_has_no_discrimination_to_compare(tmp_path: Path) -> None:
