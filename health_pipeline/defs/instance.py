@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from health_pipeline.errors import SettingsError
+from health_pipeline.durable import sync
 from health_pipeline.settings import Settings
 
 
@@ -38,7 +39,9 @@ def instance_folder(settings: Settings) -> Path:
         draft = folder / f".dagster.yaml.{secrets.token_hex(8)}"
         try:
             draft.write_text(files("health_pipeline.defs").joinpath("dagster.yaml").read_text())
+            sync(draft)
             draft.replace(config)
+            sync(folder)
         finally:
             draft.unlink(missing_ok=True)
     os.environ["DAGSTER_HOME"] = str(folder)  # dagster.yaml refers to it, and so do the processes of UI and daemon

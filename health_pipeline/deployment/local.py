@@ -19,6 +19,7 @@ from typing import Any
 
 from health_pipeline.deployment.client import ApiClient, wait_ready
 from health_pipeline.deployment.target import Endpoint, Package, Serving
+from health_pipeline.durable import sync, sync_tree
 from health_pipeline.errors import DeploymentError
 from health_pipeline.serving.places import Places, bind, resolve_token
 from health_pipeline.serving.release import MANIFEST, Release, read_release
@@ -129,7 +130,9 @@ class LocalTarget:
             shutil.copytree(package.reference, draft)
             if read_release(draft).digest != release.digest:
                 raise DeploymentError("the published release has another digest", where=str(draft))
+            sync_tree(draft)
             draft.rename(destination)
+            sync(destination.parent)
         except OSError as error:
             raise DeploymentError(
                 f"the release cannot be published: {error.strerror}", where=str(destination), remedy="mend the disk"

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from health_pipeline.durable import sync, sync_tree
 from health_pipeline.errors import ModelError
 from health_pipeline.modeling.calibration import Calibration
 from health_pipeline.modeling.encoding import Encoding, Feature, Inputs, encode, read_inputs
@@ -183,7 +184,9 @@ class Bundle:
                     if kept.name not in files and not _belongs(kept.name):
                         shutil.move(kept, fresh / kept.name)
                 folder.rename(Path(scratch) / "former")
+            sync_tree(fresh)
             fresh.replace(folder)
+            sync(folder.parent)
         return _digest(files)
 
     def _replace(self, **changes: Any) -> Bundle:

@@ -14,6 +14,7 @@ import secrets
 import stat
 from pathlib import Path
 
+from health_pipeline.durable import sync
 from health_pipeline.errors import SettingsError
 from health_pipeline.settings import PREFIX, Settings
 
@@ -59,11 +60,13 @@ def _generate(path: Path) -> None:
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(32))
+        sync(draft)
         if not path.exists():
             try:
                 os.link(draft, path)
             except FileExistsError:
                 return
+            sync(path.parent)
     finally:
         draft.unlink()
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from health_pipeline.durable import sync, sync_tree
 from health_pipeline.errors import DeploymentError
 
 MANIFEST = "release.json"
@@ -88,11 +89,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(path.parent)
 
 
 def pack_release(bundle: Path, facts: ReleaseFacts, releases: Path) -> Release:
@@ -121,8 +118,10 @@ def pack_release(bundle: Path, facts: ReleaseFacts, releases: Path) -> Release:
     draft = releases / f".{release_id}.{uuid.uuid4().hex}"
     shutil.copytree(bundle, draft / BUNDLE)
     write_atomically(draft / MANIFEST, msgspec.json.format(msgspec.json.encode(release), indent=2))
+    sync_tree(draft)
     try:
         draft.rename(destination)
+        sync(releases)
     except OSError:
         shutil.rmtree(draft)  # another process packed the same release first
     return read_release(destination)
