@@ -10,8 +10,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from health_pipeline.errors import SettingsError
 from health_pipeline.durable import sync
+from health_pipeline.errors import SettingsError
 from health_pipeline.settings import Settings
 
 
