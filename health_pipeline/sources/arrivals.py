@@ -6,13 +6,20 @@ last run" would miss a correction that a transfer tool delivers with the time of
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from health_pipeline.contracts import LANDING_TABLES
-from health_pipeline.months import Month
+from health_pipeline.months import Month, shift
 from health_pipeline.settings import Settings
 from health_pipeline.sources.landing_files import LandedFile, list_files
+
+LAST_EVENING = 86_400.0
+"""Extracts of a month are taken from this long before its end on, whatever the time zone."""
+PATIENCE = 10 * 86_400.0
+"""So long after its end the whole of a month is waited for, where what lies there was written while it ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,9 @@ def table_arrivals(table: str, settings: Settings) -> dict[Month, Arrival]:
 def arrivals(settings: Settings, settled_before: float) -> dict[Month, dict[str, str]]:
     """Months with landed admissions, with the fingerprint of each table that has files.
 
+    A file that was written while its month ran cannot hold all of it: an extract of everything up to today leaves one
+    at each ingest, and the next extract replaces it. Its month is left out until the whole has had time to come.
+
     Args:
         settings: where the landing zone is.
         settled_before: POSIX seconds; a month with a newer file may still be arriving and is left out.
@@ -51,9 +61,20 @@ def arrivals(settings: Settings, settled_before: float) -> dict[Month, dict[str,
     found: dict[Month, dict[str, str]] = {}
     for month in sorted(landed["admissions"]):
         of_month = {table: months[month] for table, months in landed.items() if month in months}
-        if max(arrival.written_at for arrival in of_month.values()) < settled_before:
+        if _is_settled(month, [arrival.written_at for arrival in of_month.values()], settled_before):
             found[month] = {table: arrival.fingerprint for table, arrival in of_month.items()}
     return found
+
+
+def _is_settled(month: Month, written_at: Collection[float], settled_before: float) -> bool:
+    begin, end = _posix(month), _posix(shift(month, 1))
+    # What bears a time before its month was given that time; it was not written then.
+    was_running = any(begin <= written < end - LAST_EVENING for written in written_at)
+    return max(written_at) < settled_before and (not was_running or settled_before >= end + PATIENCE)
+
+
+def _posix(day: Month) -> float:
+    return dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC).timestamp()
 
 
 def _arrival(files: tuple[LandedFile, ...]) -> Arrival:

@@ -1,5 +1,6 @@
 """What counts as landed, and what as changed."""
 
+import datetime as dt
 import os
 import time
 from pathlib import Path
@@ -39,6 +40,19 @@ def test_a_month_with_a_fresh_file_may_still_be_arriving(settings):
     put(settings, "claims/2024-01.csv", written_at=time.time())
     assert arrivals(settings, time.time() - 20) == {}
     assert list(arrivals(settings, time.time() + 20)) == [JAN]
+
+
+@pytest.mark.parametrize("table", ["admissions", "clinical_events"])
+def test_what_was_written_while_the_month_ran_waits_for_the_whole_of_it(settings, table):
+    written, closed = (dt.datetime(2024, *day, tzinfo=dt.UTC).timestamp() for day in ((1, 5), (2, 1)))
+    put(settings, "admissions/2024-01.csv")
+    put(settings, f"{table}/2024-01.csv", written_at=written)
+    assert arrivals(settings, closed + 60) == {}, "part of the month"
+    assert list(arrivals(settings, closed + 11 * 86_400)) == [JAN], "nothing else has come"
+    put(settings, f"{table}/2024-01.csv", written_at=closed - 7_200)
+    assert list(arrivals(settings, closed + 60)) == [JAN], "taken on the last evening"
+    put(settings, f"{table}/2024-01.csv", written_at=closed + 30)
+    assert list(arrivals(settings, closed + 60)) == [JAN]
 
 
 def test_a_correction_that_carries_an_older_time_is_another_file(settings):
