@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from health_pipeline.modeling.metrics import Estimate
 
-WARNING_Z = 2.33
-ALARM_Z = 3.09
+WARNING_LEVEL = 0.01
+ALARM_LEVEL = 0.001
+"""Chance of a stable measure to exceed the limit on one side, if only chance counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +69,15 @@ def both_sides(metric: str, threshold: float) -> tuple[float, ...]:
     return (threshold,)
 
 
-def judge(metric: str, measured: Estimate, baseline: Estimate | None) -> tuple[float | None, str]:
+def judge(metric: str, measured: Estimate, baseline: Estimate | None, groups: int = 1) -> tuple[float | None, str]:
     """Limit of the warning and status of a measure.
 
     Args:
         metric: name of the measure.
         measured: value and interval in the month.
         baseline: the same measure on the holdout of the model; None where it is not known.
+        groups: how many are looked at together. Limits are widened so that chance lets any of them warn as rarely as
+            one alone (Bonferroni).
 
     Returns:
         The limit (None where there is nothing to compare with) and ``ok``, ``warning``, ``alarm`` or ``no_data``.
@@ -88,25 +92,25 @@ def judge(metric: str, measured: Estimate, baseline: Estimate | None) -> tuple[f
         total = math.hypot(error, standard_error(baseline) if math.isfinite(standard_error(baseline)) else 0.0)
         sign = -1.0 if rule.direction == "loss" else 1.0
         departure = sign * (measured.value - baseline.value)
-        warning, alarm = _limits(rule, total)
+        warning, alarm = _limits(rule, total, groups)
         return baseline.value + sign * warning, _status(departure, warning, alarm)
     if rule.direction == "ratio":
         if measured.value <= 0:
             return None, "alarm"
         low = max(measured.ci_low, measured.value / 10)
         total = (math.log(measured.ci_high) - math.log(low)) / 3.92
-        warning, alarm = _limits(rule, total)
+        warning, alarm = _limits(rule, total, groups)
         departure = math.log(measured.value)
         return math.exp(math.copysign(warning, departure)), _status(abs(departure), warning, alarm)
     target = rule.target or 0.0
     departure = measured.value - target
-    warning, alarm = _limits(rule, error)
+    warning, alarm = _limits(rule, error, groups)
     return target + math.copysign(warning, departure), _status(abs(departure), warning, alarm)
 
 
-def _limits(rule: Rule, error: float) -> tuple[float, float | None]:
-    warning = max(rule.warning, WARNING_Z * error)
-    return warning, None if rule.alarm is None else max(rule.alarm, ALARM_Z * error)
+def _limits(rule: Rule, error: float, groups: int) -> tuple[float, float | None]:
+    warning, alarm = (NormalDist().inv_cdf(1 - level / groups) * error for level in (WARNING_LEVEL, ALARM_LEVEL))
+    return max(rule.warning, warning), None if rule.alarm is None else max(rule.alarm, alarm)
 
 
 def _status(departure: float, warning: float, alarm: float | None) -> str:

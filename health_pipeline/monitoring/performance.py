@@ -137,6 +137,7 @@ def _estimated(
     small = settings.privacy.small_number
     groups = dict(now.groups())
     hidden = _hidden(groups, lambda group: len(group) < small, small)
+    shown = len(groups) - len(hidden | {"all"})
     for segment, group in groups.items():
         wanted = None if segment == "all" else SEGMENT_METRICS
         if segment in hidden:
@@ -149,20 +150,21 @@ def _estimated(
             settings.training.seed,
             wanted or (*ESTIMABLE, *LABEL_METRICS),
         )
-        yield from (_row(segment, metric, estimate, baseline) for metric, estimate in found.items())
+        yield from (_row(segment, metric, estimate, baseline, shown) for metric, estimate in found.items())
 
 
 def _realised(rows: Scored, baseline: Mapping[str, Estimate], settings: Settings, *, segmented: bool) -> Iterator[Row]:
     small = settings.privacy.small_number
     groups = dict(rows.groups()) if segmented else {"all": rows}
     hidden = _hidden(groups, lambda group: _rarer(group) < small, small) - {"all"}
+    shown = len(groups) - len(hidden) - 1
     for segment, group in groups.items():
         wanted = METRICS if segment == "all" else SEGMENT_METRICS
         if segment in hidden:
             yield from (_suppressed(segment, metric) for metric in wanted)
             continue
         for metric, estimate in _measured(group, wanted, settings).items():
-            yield _row(segment, metric, estimate, baseline)
+            yield _row(segment, metric, estimate, baseline, shown)
 
 
 def _rarer(rows: Scored) -> int:
@@ -202,10 +204,11 @@ def _replicates(rows: Scored, settings: Settings) -> int:
     return min(most, max(_LEAST_REPLICATES, _REPLICATE_ROWS // len(rows)))
 
 
-def _row(segment: str, metric: str, estimate: Estimate, baseline: Mapping[str, Estimate]) -> Row:
+def _row(segment: str, metric: str, estimate: Estimate, baseline: Mapping[str, Estimate], groups: int) -> Row:
     # What a group's Brier score or recall should be depends on its own risk: the holdout's is that of all patients.
     comparable = segment == "all" or metric in JUDGED_METRICS
-    threshold, status = judge(metric, estimate, baseline.get(metric) if comparable else None)
+    looked_at = 1 if segment == "all" else groups
+    threshold, status = judge(metric, estimate, baseline.get(metric) if comparable else None, looked_at)
     if segment != "all" and status == "alarm":
         status = "warning"  # many small groups are watched at once: one alone never alarms
     return {

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ def test_a_window_of_two_champions_is_held_against_what_both_promised(tmp_path: 
         if row["value"] is not None
     }
     promise = {
-        window: row["threshold"] + max(0.02, 2.33 * (row["ci_high"] - row["ci_low"]) / 3.92)
+        window: row["threshold"] + max(0.02, NormalDist().inv_cdf(0.99) * (row["ci_high"] - row["ci_low"]) / 3.92)
         for window, row in auc.items()
     }
     with found.warehouse.read("test") as connection:
@@ -287,3 +288,12 @@ def estimate(value: float, half: float = 0.02) -> Estimate:
 def test_limits(metric: str, value: float, half: float, baseline: float | None, status: str) -> None:
     known = None if baseline is None else estimate(baseline)
     assert judge(metric, estimate(value, half), known)[1] == status
+
+
+def test_one_of_many_groups_has_to_depart_further() -> None:
+    departed = estimate(0.70, 0.04)
+    assert judge("roc_auc", departed, estimate(0.76), groups=1)[1] == "warning"
+    assert judge("roc_auc", departed, estimate(0.76), groups=20)[1] == "ok"
+    assert judge("roc_auc", estimate(0.60, 0.04), estimate(0.76), groups=20)[1] == "alarm"
+    assert judge("observed_expected", estimate(1.25, 0.18), None, groups=1)[1] == "warning"
+    assert judge("observed_expected", estimate(1.25, 0.18), None, groups=20)[1] == "ok"
