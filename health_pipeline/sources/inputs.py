@@ -187,11 +187,15 @@ def load_files(
 
 
 def _text(column: str, kind: str) -> str:
-    """A column as text. Data frames turn whole numbers with gaps into floats: 12.0 was the number, or code, 12."""
+    """A column as text. Data frames turn whole numbers with gaps into floats: 12.0 was the number, or code, 12.
+
+    The NaN of a gap is no value.
+    """
     if kind not in {"DOUBLE", "FLOAT"}:
         return f"CAST({column} AS VARCHAR)"
     whole = f"isfinite({column}) AND {column} = trunc({column}) AND abs({column}) < 1e15"
-    return f"CASE WHEN {whole} THEN CAST(CAST({column} AS BIGINT) AS VARCHAR) ELSE CAST({column} AS VARCHAR) END"
+    text = f"CASE WHEN {whole} THEN CAST(CAST({column} AS BIGINT) AS VARCHAR) ELSE CAST({column} AS VARCHAR) END"
+    return f"CASE WHEN NOT isnan({column}) THEN {text} END"
 
 
 def _cause(error: duckdb.Error) -> str:

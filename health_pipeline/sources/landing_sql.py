@@ -96,12 +96,13 @@ def _landed(name: str, kind: str) -> str:
     """A value as text, the same on every machine.
 
     A whole number that a data frame turned into a float (because the column has gaps) is written without ``.0``, so
-    that identifiers agree between tables. Instants are written in UTC.
+    that identifiers agree between tables; the NaN it writes into the gaps is no value. Instants are written in UTC.
     """
     column = quoted(name)
     if kind in _FLOATS:
         whole = f"{column} = trunc({column}) AND abs({column}) < 9007199254740992"
-        return f"CASE WHEN {whole} THEN CAST(CAST({column} AS BIGINT) AS VARCHAR) ELSE CAST({column} AS VARCHAR) END"
+        text = f"CASE WHEN {whole} THEN CAST(CAST({column} AS BIGINT) AS VARCHAR) ELSE CAST({column} AS VARCHAR) END"
+        return f"CASE WHEN NOT isnan({column}) THEN {text} END"
     if kind == "TIMESTAMP WITH TIME ZONE":
         return f"CAST({column} AT TIME ZONE 'UTC' AS VARCHAR)"
     if kind.startswith(_NESTED) or kind.endswith("]"):

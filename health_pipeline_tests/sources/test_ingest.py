@@ -13,8 +13,10 @@ from health_pipeline.errors import LandingError, SourceError
 from health_pipeline.settings import Settings, load_settings
 from health_pipeline.sources import ingest as ingest_module
 from health_pipeline.sources.adapters import ADAPTERS, discover
+from health_pipeline.sources.adapters.description import Input
 from health_pipeline.sources.extracts import LandingZone, landing_zone
 from health_pipeline.sources.ingest import IngestReport, ingest
+from health_pipeline.sources.inputs import load_files
 from health_pipeline.sources.landing import bronze_query
 
 
@@ -151,6 +153,15 @@ def test_a_value_of_the_wrong_type_is_told_without_the_value(tmp_path: Path, hom
     with pytest.raises(SourceError, match="a value of the extract cannot be read") as caught:
         ingest("uci", folder, home)
     assert "SECRET" not in str(caught.value)
+
+
+def test_the_nan_that_a_data_frame_writes_into_gaps_is_no_value(tmp_path: Path) -> None:
+    file = tmp_path / "stays.parquet"
+    duckdb.sql(f"COPY (FROM (VALUES (7::DOUBLE), ('nan'::DOUBLE)) AS stays(who)) TO '{file}' (FORMAT parquet)")
+    with duckdb.connect() as connection:
+        connection.execute("CREATE SCHEMA raw")
+        load_files(connection, "stays", [file], Input(files=(file.name,), required=("who",)), str(file))
+        assert connection.execute("FROM raw.stays").fetchall() == [("7",), (None,)]
 
 
 def test_options(home: Settings, tmp_path: Path) -> None:

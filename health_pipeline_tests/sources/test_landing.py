@@ -108,6 +108,18 @@ def test_names_with_glob_characters_and_quotes_are_plain_names(tmp_path):
     assert [each["source_file"] for each in found] == ["admissions/2023-01.csv", "admissions/2023-02.parquet"]
 
 
+def test_the_nan_that_a_data_frame_writes_into_gaps_is_no_value(settings):
+    """As text it would be a name: all patients without one would be the patient "nan", who comes back all the time."""
+    duckdb.sql(f"""
+        COPY (SELECT 'E' || who AS encounter_id, who AS patient_id, '2023-01-03' AS admitted_at,
+                '2023-01-04' AS discharged_at, who::FLOAT AS ward
+              FROM (VALUES (7::DOUBLE), ('nan'::DOUBLE), (0.5)) AS stays(who))
+        TO '{file(settings, "2023-01.parquet")}' (FORMAT parquet)""")
+    found = rows(bronze_query("admissions", MONTH, settings))
+    assert [each["patient_id"] for each in found] == ["7", None, "0.5"]
+    assert [each["extra"] for each in found] == ['{"ward":"7"}', '{"ward":null}', '{"ward":"0.5"}']
+
+
 def test_row_numbers_of_a_csv_follow_the_file(settings):
     file(settings).write_bytes(admissions_csv(20_000))
     found = rows(bronze_query("admissions", MONTH, settings))
