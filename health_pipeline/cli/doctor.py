@@ -24,6 +24,7 @@ FREE_GIGABYTES = 2.0
 SET_BY_KUBERNETES = re.compile(r"_(SERVICE_(HOST|PORT)|PORT)(_|$)")
 """Addresses of services, which Kubernetes puts into every pod of their namespace."""
 ABSENT = "deliver them, or set HEALTH_PIPELINE_START_MONTH and HEALTH_PIPELINE_END_MONTH to the months there are"
+FIRST_LOAD = "put all patients known before into the file of"
 MEND_ROWS = "mend the file, or write an adapter (docs/adapters.md); docs/contracts.md says what each column takes"
 PUT_BACK = "put the landing zone back if these months may have to be run again; what is stored is kept"
 KNOWN_COLUMNS = "rename them as docs/contracts.md does, or leave them: they are kept in bronze only"
@@ -150,10 +151,13 @@ def _landing(settings: Settings) -> Iterator[Finding]:
             months = report.outside + report.months
             wanted = f"HEALTH_PIPELINE_START_MONTH={min(months):%Y-%m} HEALTH_PIPELINE_END_MONTH={max(months):%Y-%m}"
             needed = name == "admissions"
+            idle = "nothing, unless admissions have these months too"
+            if name == "patients" and min(report.outside) < settings.start_month:
+                idle = f"{FIRST_LOAD} {settings.start_month:%Y-%m}; earlier files are not read"
             yield Finding(
                 "broken" if needed and not report.months else "note",
                 f"{where}: {len(report.outside)} months lie outside START_MONTH..END_MONTH ({_span(report.outside)})",
-                wanted if needed else "nothing, unless admissions have these months too",
+                wanted if needed else idle,
             )
         if gone := [month for month in stored[name] if month not in report.months + report.outside]:
             yield Finding("note", f"{where}: no files of {len(gone)} stored months ({_span(gone)})", PUT_BACK)

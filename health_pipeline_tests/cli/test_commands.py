@@ -153,6 +153,15 @@ def test_doctor_names_the_months_to_set_when_files_lie_outside_of_them(tmp_path)
     assert "admissions: no month has landed" not in said
 
 
+def test_doctor_says_where_patients_known_before_the_first_month_belong(tmp_path):
+    for table, month in (("patients", "2021-12"), ("claims", "2021-12"), ("admissions", "2022-01")):
+        (tmp_path / "landing" / table).mkdir(parents=True)
+        (tmp_path / "landing" / table / f"{month}.csv").touch()
+    said = command(tmp_path, "doctor").stdout
+    assert said.count("put all patients known before into the file of 2022-01; earlier files are not read") == 1
+    assert said.count("nothing, unless admissions have these months too") == 1
+
+
 def test_doctor_takes_a_restored_home_without_its_landing_zone_as_it_is(tmp_path):
     landing = tmp_path / "landing" / "admissions"
     landing.mkdir(parents=True)
