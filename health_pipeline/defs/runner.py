@@ -105,9 +105,7 @@ def _select(graph: BaseAssetGraph[Any], select: str | None) -> set[dg.AssetKey]:
     if select is None:
         return {key for key in graph.materializable_asset_keys if graph.get(key).group_name not in NOT_BY_DEFAULT}
     try:
-        chosen = {
-            key for part in select.split(",") for key in dg.AssetSelection.from_string(_quoted(part)).resolve(graph)
-        }
+        chosen = {key for part in select.split(",") for key in _named_by(graph, part.strip())}
     except Exception as error:  # noqa: BLE001  # the parser's errors share no base class
         raise SettingsError(
             f"cannot use the selection {select!r}: {str(error).splitlines()[0]}", where="--select", remedy=SELECT_HELP
@@ -121,13 +119,29 @@ def _select(graph: BaseAssetGraph[Any], select: str | None) -> set[dg.AssetKey]:
     return chosen
 
 
+def _named_by(graph: BaseAssetGraph[Any], part: str) -> set[dg.AssetKey]:
+    """Assets of one part of a selection.
+
+    What a leading ``+`` asks for includes the tables that blocking checks hold the assets against: features are held
+    against the attrition, silver against the quarantine. Without these nothing in front of them passes.
+    """
+    named = set(dg.AssetSelection.from_string(_quoted(part)).resolve(graph))
+    while part.startswith("+"):
+        checks = [graph.get(check) for check in graph.get_check_keys_for_assets(named)]
+        read = {key for check in checks if check.blocking for key in check.parent_entity_keys} - named
+        if not read:
+            break
+        named |= dg.AssetSelection.assets(*read).upstream().resolve(graph)
+    return named
+
+
 def _quoted(part: str) -> str:
     """One part of a selection in the language of the UI.
 
     Beside a bare key Dagster still reads ``+`` as one layer; in the UI it stands for all of them.
     """
-    found = BARE_KEY.fullmatch(part.strip())
-    return part.strip() if found is None else f'{found[1] or ""}key:"{found[2]}"{found[3] or ""}'
+    found = BARE_KEY.fullmatch(part)
+    return part if found is None else f'{found[1] or ""}key:"{found[2]}"{found[3] or ""}'
 
 
 def execute(

@@ -29,6 +29,13 @@ def test_plus_stands_for_everything_it_rests_on_as_in_the_ui(definitions):
     assert {"gold/features", "models/champion", "gold/predictions"} <= named(definitions, "gold/features+")
 
 
+def test_everything_it_rests_on_has_what_its_blocking_checks_read(definitions):
+    assert {"gold/cohort_attrition", "quarantine/rejected_rows"} <= named(definitions, "+gold/features")
+    assert {"gold/cohort_attrition", "quarantine/rejected_rows"} <= named(definitions, "+models/champion")
+    assert "quarantine/rejected_rows" in named(definitions, "+silver/claims")
+    assert named(definitions, "gold/features") == {"gold/features"}
+
+
 def test_layers_lists_and_groups(definitions):
     one_layer = named(definitions, "1+gold/features")
     assert "silver/admissions" in one_layer
