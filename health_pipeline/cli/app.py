@@ -160,7 +160,8 @@ def decisions(
     if decision and decision not in list(Outcome):
         raise SettingsError(f"no decision {decision!r}", where="--decision", remedy=f"there are: {', '.join(Outcome)}")
     settings = quiet_settings()
-    found = made(Warehouse.from_settings(settings), asked_months(settings, first, last), decision=decision)
+    months = asked_months(settings, first, last, stored=True)
+    found = made(Warehouse.from_settings(settings), months, decision=decision)
     print_decisions(found, as_json=as_json)
 
 

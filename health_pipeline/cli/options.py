@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from health_pipeline.clock import system_clock
 from health_pipeline.errors import SettingsError
 from health_pipeline.months import MonthRange, parse_month
 from health_pipeline.settings import Settings, load_settings
@@ -31,8 +32,14 @@ def logged_settings(*, quiet: bool = False) -> Settings:
     return settings
 
 
-def asked_months(settings: Settings, first: str | None, last: str | None) -> MonthRange:
+def asked_months(settings: Settings, first: str | None, last: str | None, *, stored: bool = False) -> MonthRange:
     """Months named on the command line, else those of the settings.
+
+    Args:
+        settings: for what is not named.
+        first: YYYY-MM.
+        last: YYYY-MM.
+        stored: only what is stored is asked for: open months end with the one that runs now.
 
     Raises:
         SettingsError: a text is not a month, or the last month is open.
@@ -40,6 +47,8 @@ def asked_months(settings: Settings, first: str | None, last: str | None) -> Mon
     try:
         start = parse_month(first) if first else settings.start_month
         end = parse_month(last) if last else settings.end_month
+        if end is None and stored:
+            end = max(start, system_clock().date().replace(day=1))
         if end is None:
             raise SettingsError("END_MONTH is open", where="--to", remedy="name the last month: --to YYYY-MM")
         return MonthRange(start, end)

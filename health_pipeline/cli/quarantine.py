@@ -30,7 +30,7 @@ def list_rows(
             f"no landing table {table!r}", where="--table", remedy=f"tables are: {', '.join(LANDING_TABLES)}"
         )
     settings = quiet_settings()
-    groups = list_rejected(Warehouse.from_settings(settings), asked_months(settings, first, last), table)
+    groups = list_rejected(Warehouse.from_settings(settings), asked_months(settings, first, last, stored=True), table)
     view = View("month", "file", "rule", "rows", "first rows", "reason")
     for group in groups:
         rows = ", ".join(str(number) for number in group.source_rows)
@@ -48,7 +48,7 @@ def retry(first: FromOption = None, last: ToOption = None) -> None:
 
     settings = quiet_settings()
     console = Console(stderr=True)
-    found = retries(Warehouse.from_settings(settings), asked_months(settings, first, last), settings)
+    found = retries(Warehouse.from_settings(settings), asked_months(settings, first, last, stored=True), settings)
     for each in found:
         if each.fault:
             console.print(f"[red]{each.month:%Y-%m} {each.table}[/]: {each.fault}", highlight=False)

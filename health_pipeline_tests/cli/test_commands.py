@@ -55,6 +55,14 @@ def test_a_risk_list_of_an_empty_home_says_how_to_get_one(tmp_path):
     assert not (tmp_path / "list.csv").exists()
 
 
+@pytest.mark.parametrize("arguments", [["decisions"], ["quarantine", "list"], ["quarantine", "retry"]])
+def test_what_is_stored_is_shown_also_while_the_months_are_open(tmp_path, arguments):
+    result = command(tmp_path, *arguments, HEALTH_PIPELINE_END_MONTH="")
+    assert result.returncode == 0, result.stderr
+    asked = command(tmp_path, "run", HEALTH_PIPELINE_END_MONTH="")
+    assert "name the last month" in asked.stderr, "what is run is named"
+
+
 def test_help_names_every_command():
     result = command(".", "--help")
     for name in (
