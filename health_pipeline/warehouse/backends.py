@@ -14,6 +14,7 @@ import duckdb
 
 from health_pipeline.errors import SettingsError
 from health_pipeline.warehouse.extensions import load_extension, quote, use_s3
+from health_pipeline.warehouse.scratch import own_folder
 
 if TYPE_CHECKING:
     from health_pipeline.settings import Settings
@@ -48,8 +49,13 @@ class Backend:
 
     @property
     def spill(self) -> Path:
-        """Folder for what does not fit into memory."""
-        return Path(self.config["temp_directory"])
+        """This process's folder for what does not fit into memory."""
+        return own_folder(Path(self.config["temp_directory"]))
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether no row may lie on a disk in clear."""
+        return self.config.get("temp_file_encryption") == "true"
 
     @property
     def keeps_snapshots(self) -> bool:
@@ -75,7 +81,7 @@ class Backend:
         """
         if self.file:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-        connection = duckdb.connect(":memory:", config=self.config)
+        connection = duckdb.connect(":memory:", config={**self.config, "temp_directory": str(self.spill)})
         try:
             for name in self.extensions:
                 load_extension(connection, name)
@@ -120,6 +126,7 @@ def backend_of(settings: Settings) -> Backend:
             remedy="set it in the environment; without the same key the file cannot be read again",
         )
     key = f"ENCRYPTION_KEY {quote(chosen.encryption_key.get_secret_value())}"
+    config["temp_file_encryption"] = "true"
     return Backend(str(file), file, (key,), ("httpfs",), config, reads_s3)
 
 

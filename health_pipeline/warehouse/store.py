@@ -178,10 +178,15 @@ class Warehouse:
             return connection.sql(sql).to_arrow_table()
 
     def stream(self, sql: str, purpose: str) -> pa.RecordBatchReader:
-        """The rows of a SELECT in batches, from a spill file: neither lock nor memory is held while they are used."""
-        from health_pipeline.warehouse.streams import spill
+        """The rows of a SELECT in batches, from a spill file: neither lock nor memory is held while they are used.
+
+        Those of an encrypted warehouse stay in memory.
+        """
+        from health_pipeline.warehouse.streams import BATCH_ROWS, spill
 
         with self.read(purpose) as connection:
+            if self.backend.is_encrypted:
+                return connection.sql(sql).to_arrow_table().to_reader(BATCH_ROWS)
             return spill(connection, sql, self.backend.spill)
 
     def reports(self, table: Table, months: MonthRange) -> list[SliceReport]:

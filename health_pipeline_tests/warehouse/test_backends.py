@@ -93,7 +93,8 @@ def test_memory_threads_and_spill_folder_come_from_the_settings(tmp_path: Path) 
         stated = connection.execute(
             "SELECT current_setting('memory_limit'), current_setting('threads'), current_setting('temp_directory')"
         ).fetchone()
-        assert stated == ("32.0 MiB", 1, str(tmp_path / "spill"))
+        assert stated == ("32.0 MiB", 1, str(warehouse.backend.spill))
+        assert warehouse.backend.spill.parent == tmp_path / "spill"
         # About 48 MB of rows: more than the limit, so this works only because DuckDB spills.
         connection.execute(
             "CREATE TEMP TABLE big AS SELECT hash(i) AS h, hash(i, 1) AS g FROM range(3_000_000) AS r(i)"
