@@ -194,6 +194,14 @@ def test_rights_stay_inside_the_namespace(documents):
                 assert set(rule["resourceNames"]) <= {NAME, f"{NAME}-registry"}
 
 
+def test_a_node_with_a_pod_of_the_api_can_be_drained(documents):
+    """With one pod, as in staging, a budget of one that must stay is one that may never go: the drain waits for ever."""
+    spec = of_kind(documents, "PodDisruptionBudget")[NAME]["spec"]
+    settings = of_kind(documents, "ConfigMap")["pipeline-settings"]["data"]
+    pods = int(settings["HEALTH_PIPELINE_DEPLOYMENT__REPLICAS"])
+    assert spec.get("maxUnavailable", pods - spec.get("minAvailable", 0)) == 1
+
+
 @pytest.mark.parametrize("place", ["compose", "kubernetes/base"])
 def test_an_instance_differs_only_in_where_things_lie(place):
     own = yaml.safe_load((ROOT / "deploy" / place / "dagster.yaml").read_text())
