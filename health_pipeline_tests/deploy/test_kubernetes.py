@@ -195,7 +195,7 @@ def test_rights_stay_inside_the_namespace(documents):
 
 
 def test_a_node_with_a_pod_of_the_api_can_be_drained(documents):
-    """With one pod, as in staging, a budget of one that must stay is one that may never go: the drain waits for ever."""
+    """With one pod, as in staging, a budget of one that must stay is one that may never go: the drain never ends."""
     spec = of_kind(documents, "PodDisruptionBudget")[NAME]["spec"]
     settings = of_kind(documents, "ConfigMap")["pipeline-settings"]["data"]
     pods = int(settings["HEALTH_PIPELINE_DEPLOYMENT__REPLICAS"])
