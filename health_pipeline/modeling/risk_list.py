@@ -73,10 +73,20 @@ def _count(warehouse: Warehouse, month: Month | None, role: str) -> RiskList:
             "WHERE model_role = $role AND month = coalesce($month, month) GROUP BY month ORDER BY month DESC LIMIT 1",
             {"role": role, "month": month},
         ).fetchone()
+        others = connection.execute(
+            f"SELECT DISTINCT model_role FROM {PREDICTIONS.qualified} WHERE month = coalesce($month, month) ORDER BY 1",
+            {"month": month},
+        ).fetchall()
     if row is None:
+        remedy = "name a scored month (health-pipeline status), or score it: health-pipeline run --from YYYY-MM"
+        if others:
+            remedy = (
+                f"there are predictions of {', '.join(name for (name,) in others)} (--role); "
+                "health-pipeline decisions says which model is in force, and why none is"
+            )
         raise ModelError(
             f"no prediction of {role} is stored" + (f" for {month:%Y-%m}" if month else ""),
             where=PREDICTIONS.qualified,
-            remedy="name a scored month (health-pipeline status), or score it: health-pipeline run --from YYYY-MM",
+            remedy=remedy,
         )
     return RiskList(*row)

@@ -61,6 +61,16 @@ def test_the_newest_month_of_the_champion_riskiest_first(warehouse, tmp_path):
     assert [each.name for each in tmp_path.iterdir() if each.is_file()] == [path.name]
 
 
+def test_without_a_champion_in_force_the_candidates_are_named(warehouse, tmp_path):
+    warehouse.replace(
+        PREDICTIONS, MonthRange(MAY, JUNE), arrow_rows(PREDICTIONS, [prediction(JUNE, "E3", "model_1", 0.01)])
+    )
+    with pytest.raises(ModelError, match="no prediction of champion is stored") as caught:
+        write_risk_list(warehouse, tmp_path / "list.csv")
+    assert "there are predictions of model_1" in caught.value.remedy
+    assert "health-pipeline decisions" in caught.value.remedy
+
+
 def test_another_month_and_role_as_parquet(warehouse, tmp_path):
     may, candidate = tmp_path / "may.parquet", tmp_path / "candidate.parquet"
     assert write_risk_list(warehouse, may, month=MAY).stays == 1
