@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from health_pipeline import __version__
 from health_pipeline.features import schema_hash
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from health_pipeline.warehouse import Slice, Warehouse
 
 MIN_VALIDATION_EVENTS = 10
-"""Fewest readmissions from which calibration and threshold can be found."""
+"""Fewest readmissions from which calibration and threshold can be found, or on which a trial can be fitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,20 @@ class Subject:
     feature_schema_hash: str
     snapshot: str
 
+    @property
+    def of_others(self) -> NDArray[np.bool_]:
+        """Training rows of patients who are not in the validation rows: what a trial is fitted on."""
+        return ~np.isin(self.training.patients, self.validation.patients)
+
+    @property
+    def can_be_tuned_on(self) -> bool:
+        """Whether enough is left for trials: where patients come every month, hardly anybody is."""
+        outcome = self.training.y[self.of_others]
+        return bool(min(outcome.sum(), (1 - outcome).sum()) >= MIN_VALIDATION_EVENTS)
+
     def prepare_for_tuning(self, family: Family, effort: Effort, threads: int) -> Prepared:
         """Data of a trial: training rows of patients who are not in the validation rows, and the validation rows."""
-        apart = self.training.where(~np.isin(self.training.patients, self.validation.patients))
+        apart = self.training.where(self.of_others)
         features = learn_features(apart.rows, self.kinds)
         training = Sample(read_inputs(apart.rows, features), apart.y)
         validation = Sample(read_inputs(self.validation.rows, features), self.validation.y)

@@ -131,7 +131,7 @@ class _Trainer:
         if self.effort.samples == 0:
             return Tuned(month, dict(self.family.defaults))
         subject = self._read(month)
-        if isinstance(subject, Skipped):
+        if isinstance(subject, Skipped) or not subject.can_be_tuned_on:
             return Tuned(month, dict(self.family.defaults))
         training = self.settings.training
         prepared = subject.prepare_for_tuning(self.family, self.effort, plan.threads)

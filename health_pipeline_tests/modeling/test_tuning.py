@@ -18,7 +18,7 @@ from health_pipeline.modeling.tracking import Tracked, Tracker
 from health_pipeline.modeling.tuning import carried, seed_of, tune, tuning_month
 from health_pipeline.months import MonthRange, parse_month
 from health_pipeline.settings import TrainingSettings
-from health_pipeline.warehouse import Slice
+from health_pipeline.warehouse import Slice, Warehouse
 from health_pipeline_tests.modeling.conftest import CLOCK, FEATURES, LABELS, settings_in, store, whole
 
 MONTH = parse_month("2023-02")
@@ -108,6 +108,23 @@ def test_no_patient_is_on_both_sides_of_a_trial_and_the_holdout_is_not_there(war
     assert shared.any()
     assert training.inputs.rows == int((~shared).sum())
     assert validation.inputs.rows == subject.validation.size
+
+
+@pytest.mark.parametrize("family", ["logistic_regression", "xgboost"])
+def test_where_the_same_patients_come_every_month_the_defaults_stay(family, settings, rows, monkeypatch):
+    """No training row, or no readmission, is left beside the patients of the validation rows."""
+    monkeypatch.setattr(Tracker, "log", lambda *_args: Tracked("run", "1"))
+    everybody = pa.array([f"{row % 150:032x}" for row in range(rows[0].num_rows)])
+    settings = settings_in(settings.home, profile="standard", samples=3, max_rounds=20)
+    warehouse = Warehouse.from_settings(settings)
+    store(warehouse, *(table.set_column(2, "patient_key", everybody) for table in rows))
+    table = model_table(family)
+    months = MonthRange(settings.first_model_month, settings.first_model_month)
+    earlier = Slice(table, MonthRange.of("2022-01"))
+    found = train_months(family, warehouse, whole(FEATURES), whole(LABELS), earlier, months, settings, CLOCK, str)
+    (row,) = found.to_pylist()
+    assert row["status"] == "trained"
+    assert json.loads(row["parameters"])["hyperparameters"] == family_named(family).defaults
 
 
 def test_tuning_months_do_not_depend_on_the_range():
