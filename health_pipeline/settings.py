@@ -24,6 +24,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings import SettingsError as UnreadableError
 
@@ -45,10 +46,30 @@ Count = Annotated[int, Field(ge=0)]
 PositiveCount = Annotated[int, Field(ge=1)]
 
 
+def _without_empty(model: type[BaseModel], values: Any) -> Any:
+    """Values without the empty texts of settings that may be empty: a variable cannot say ``None``.
+
+    An empty secret stays, and is refused where it is used: it was meant to be given, nothing else may take its place.
+    """
+    if not isinstance(values, dict):
+        return values
+    optional = {name for name, field in model.model_fields.items() if field.default is None and not _is_secret(field)}
+    return {name: None if name in optional and value == "" else value for name, value in values.items()}
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return "SecretStr" in str(field.annotation)
+
+
 class Section(BaseModel):
     """A group of settings; unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_nothing(cls, values: Any) -> Any:
+        return _without_empty(cls, values)
 
 
 class SimulatorSettings(Section):
@@ -342,10 +363,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _empty_end_is_open(cls, values: Any) -> Any:
+    def _empty_is_nothing(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("end_month") == "":
             values = {**values, "end_month": None}
-        return values
+        return _without_empty(cls, values)
 
     @field_validator("home", "landing", mode="before")
     @classmethod
@@ -449,7 +470,7 @@ def _may_be_secret(path: Sequence[str], value: object) -> bool:
         if field is None:
             return True
         if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return "SecretStr" in str(field.annotation)
+            return _is_secret(field)
         section = field.annotation
     return True
 

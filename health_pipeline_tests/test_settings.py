@@ -1,9 +1,11 @@
 import datetime as dt
+import functools
 
 import pytest
+from pydantic import SecretStr
 
 from health_pipeline.errors import SettingsError
-from health_pipeline.settings import load_settings
+from health_pipeline.settings import Section, Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +123,23 @@ def test_a_settings_file_that_cannot_be_used_is_told_in_one_line(monkeypatch, tm
     monkeypatch.setenv("HEALTH_PIPELINE_HOME", str(tmp_path))
     with pytest.raises(SettingsError, match=says):
         load_settings()
+
+
+def test_every_setting_that_may_be_empty_takes_an_empty_variable(monkeypatch):
+    sections = {name: field.annotation for name, field in Settings.model_fields.items()}
+    optional = [("landing",), ("end_month",)]
+    for name, section in sections.items():
+        if isinstance(section, type) and issubclass(section, Section):
+            optional += [(name, each) for each, field in section.model_fields.items() if field.default is None]
+    secrets = {("privacy", "pseudonym_key"), ("warehouse", "encryption_key"), ("serving", "token")}
+    secrets.add(("deployment", "registry_password"))
+    for path in optional:
+        monkeypatch.setenv(f"HEALTH_PIPELINE_{'__'.join(path).upper()}", "")
+    settings = load_settings()
+    for path in optional:
+        found = functools.reduce(getattr, path, settings)
+        assert found == SecretStr("") if path in secrets else found is None, path
+    assert len(optional) > 20
 
 
 def test_a_tilde_is_the_folder_of_the_user_also_without_a_shell(monkeypatch, tmp_path):
