@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+import health_pipeline
 from health_pipeline.deployment.admission import Options, Plan
 from health_pipeline.deployment.examination import examine_api, verify
 from health_pipeline.deployment.findings import Finding, overall
@@ -203,9 +204,9 @@ class Attempt:
         if not self._progress.healthy_since_rollout(package):
             raise DeploymentError("the release has not passed the health window", remedy="run deployment/health first")
         old = tools.registry.holder(CHAMPION)
-        if old == plan.model_id:
+        if old == plan.model_id and open_transition(tools.history.events()) is None:
             return self._result("promotion", "no-op", f"{plan.model_id} is champion already", package)
-        if old is not None:
+        if old not in {None, plan.model_id}:  # the same model in another release: with the API of another version
             tools.registry.point(PREVIOUS, old)
         tools.registry.point(CHAMPION, plan.model_id)
         tools.registry.point(CHALLENGER, None)
@@ -273,6 +274,7 @@ class Attempt:
             bundle_hash=plan.bundle_hash,
             trained_at=plan.trained_at,
             metrics=plan.metrics,
+            built_by=health_pipeline.__version__,
         )
         return pack_release(plan.bundle, facts, self._tools.target.build_root)
 

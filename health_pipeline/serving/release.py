@@ -36,6 +36,8 @@ class ReleaseFacts(msgspec.Struct, frozen=True, kw_only=True):
         bundle_hash: digest of the bundle as training recorded it.
         trained_at: ISO time of training.
         metrics: holdout metrics with intervals.
+        built_by: version of health-pipeline that packed it, whose API an image of it holds: under another version the
+            same model is another release. Empty in releases of before this was kept.
     """
 
     model_id: str
@@ -45,6 +47,7 @@ class ReleaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     bundle_hash: str
     trained_at: str | None = None
     metrics: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    built_by: str = ""
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +72,10 @@ def _sha256(path: Path) -> str:
 
 
 def _digest(facts: ReleaseFacts, files: Mapping[str, str]) -> str:
-    content = msgspec.json.encode([FORMAT, msgspec.to_builtins(facts), sorted(files.items())], order="sorted")
+    known = msgspec.to_builtins(facts)
+    if not facts.built_by:
+        del known["built_by"]  # the digest is the one it was given
+    content = msgspec.json.encode([FORMAT, known, sorted(files.items())], order="sorted")
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 

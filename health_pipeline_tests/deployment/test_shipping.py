@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import shutil
 import time
 
@@ -16,7 +17,40 @@ from health_pipeline.deployment.records import Samples
 from health_pipeline.deployment.recovery import open_transition
 from health_pipeline.deployment.standing import Standing, standing
 from health_pipeline.errors import DeploymentError
-from health_pipeline_tests.serving.bundles import RECORD, linear_bundle
+from health_pipeline.serving.release import MANIFEST, pack_release, read_release
+from health_pipeline_tests.serving.bundles import RECORD, facts_of, linear_bundle
+
+
+def test_the_champion_deployed_again_after_an_upgrade_is_another_release(yard, first, monkeypatch):
+    """Its image holds the API of the version that built it; the same release again would leave the old one running."""
+    monkeypatch.setattr("health_pipeline.__version__", "1.0")
+    assert yard.ship(first)[-1].outcome == "pass"
+    before = yard.target.serving()
+    monkeypatch.setattr("health_pipeline.__version__", "1.1")
+    results = yard.ship(first, attempt="b")
+    assert {result.step: result.outcome for result in results} == {
+        **dict.fromkeys(STEPS, "pass"),
+        "registered_model": "no-op",
+    }
+    after = yard.target.serving()
+    assert after.model_id == before.model_id == yard.holder("champion")
+    assert after.release != before.release
+    assert yard.holder("previous") is None
+    assert yard.target._traffic().fallback is None
+    assert rollback(yard.tools, actor="me", reason="the new version").release == before.release
+    assert yard.ship(first, attempt="c")[-1].outcome == "pass"
+    assert (yard.target.serving().release, yard.target._traffic().fallback) == (after.release, None)
+    assert yard.tools.history.verify() == []
+
+
+def test_a_release_of_before_versions_were_kept_can_be_read(first, tmp_path):
+    folder = tmp_path / "bundle"
+    packed = pack_release(folder, facts_of(first, first.save(folder)), tmp_path / "releases")
+    manifest = tmp_path / "releases" / packed.release_id / MANIFEST
+    kept = json.loads(manifest.read_text())
+    assert kept["facts"].pop("built_by") == ""
+    manifest.write_text(json.dumps(kept))
+    assert read_release(manifest.parent) == packed
 
 
 def served_model(yard) -> str:
