@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from health_pipeline.errors import ModelError
 from health_pipeline.months import MonthRange
 from health_pipeline.warehouse.slices import Slice
 
@@ -75,8 +76,19 @@ def read_dataset(warehouse: Warehouse, features: Slice, labels: Slice, months: M
         labels: ``gold.labels``, likewise.
         months: the only months that are read.
         purpose: said to processes that wait for the warehouse.
+
+    Raises:
+        ModelError: the labels were made by more than one cohort definition, so they do not mean the same.
     """
     with warehouse.read(purpose) as connection:
+        found = connection.execute(f"SELECT DISTINCT cohort_version FROM {labels.only(months)} ORDER BY ALL").fetchall()
+        if len(found) > 1:
+            raise ModelError(
+                f"labels of {months} were made by different cohort definitions: {', '.join(name for (name,) in found)}",
+                where=labels.table.qualified,
+                remedy=f"make those months again under one definition: health-pipeline run --from {months.first:%Y-%m} "
+                f"--to {months.last:%Y-%m} --select gold/features,gold/cohort_attrition,gold/labels",
+            )
         rows = connection.execute(labelled_sql(features, labels, months)).to_arrow_table()
     return dataset_of(rows)
 

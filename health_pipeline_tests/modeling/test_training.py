@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pytest
 
 from health_pipeline.clock import frozen_clock
-from health_pipeline.errors import SettingsError
+from health_pipeline.errors import ModelError, SettingsError
 from health_pipeline.modeling import load_bundle, model_table, train_months
 from health_pipeline.modeling.families import FAMILIES
 from health_pipeline.months import MonthRange, month_key, parse_month, shift
@@ -187,6 +187,20 @@ def test_one_outcome_only_is_skipped(rows, tmp_path):
     (row,) = train("xgboost", warehouse, settings, MonthRange.of("2023-06")).to_pylist()
     assert row["status"] == "skipped"
     assert "readmissions" in row["reason"]
+
+
+def test_labels_of_two_cohort_definitions_are_not_mixed(warehouse, settings, rows):
+    month = settings.first_model_month
+    labels = rows[1]
+    mine = pc.if_else(pc.less(labels["month"], shift(MONTHS.first, 2)), "cms_30_day-1-309d400b", "mine-1-0123abcd")
+    position = labels.column_names.index("cohort_version")
+    warehouse.replace(LABELS, MONTHS, labels.set_column(position, "cohort_version", mine))
+    said = "different cohort definitions: cms_30_day-1-309d400b, mine-1-0123abcd"
+    with pytest.raises(ModelError, match=said):
+        train("xgboost", warehouse, settings, MonthRange(month, month))
+    later = shift(month, 10)  # whose windows lie behind the change
+    (row,) = train("xgboost", warehouse, settings, MonthRange(later, later)).to_pylist()
+    assert row["status"] == "trained"
 
 
 def test_the_row_tells_where_the_model_comes_from(warehouse, settings):

@@ -47,6 +47,7 @@ LABELS = Table(
         Column("month", "DATE", nullable=False),
         Column("encounter_id", "VARCHAR", nullable=False),
         Column("readmitted_30d", "BOOLEAN"),
+        Column("cohort_version", "VARCHAR"),
     ),
     key=("encounter_id",),
 )
@@ -83,7 +84,12 @@ def month_rows(month: Month, seed: int | None = None) -> tuple[pa.Table, pa.Tabl
         "lace_index": np.round(np.clip(5 + 2 * given.signals[:, 1], 0, 19)),
         **{f"signal_{index}": given.signals[:, index] for index in range(3)},
     }
-    labels = {"month": [month] * ROWS, "encounter_id": ids, "readmitted_30d": given.y.astype(bool)}
+    labels = {
+        "month": [month] * ROWS,
+        "encounter_id": ids,
+        "readmitted_30d": given.y.astype(bool),
+        "cohort_version": ["test"] * ROWS,
+    }
     return pa.table(features), pa.table(labels)
 
 
