@@ -12,7 +12,7 @@ import sqlite3
 import stat
 import tarfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -181,10 +181,24 @@ def _refuse_in_use(settings: Settings, home: Path) -> None:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 users.append(f"the API of {lock.parent.name}")
+    users += _with_open_files(home)
     if users:
         raise BackupError(
             f"the home is in use by {users[0]}", where=str(home), remedy="stop UI, daemon, runs and API first"
         )
+
+
+def _with_open_files(home: Path) -> Iterator[str]:
+    """Processes that hold files of the home, as far as the system shows: UI and daemon keep Dagster's records open.
+
+    They would write on into the former home, while new runs are recorded in the restored one.
+    """
+    for process in Path("/proc").glob("[0-9]*"):
+        if int(process.name) == os.getpid():
+            continue
+        with suppress(OSError):  # has ended, or belongs to another user
+            if any(number.readlink().is_relative_to(home) for number in (process / "fd").iterdir()):
+                yield f"process {process.name} ({(process / 'comm').read_text().strip()})"
 
 
 def _formers(home: Path) -> list[Path]:

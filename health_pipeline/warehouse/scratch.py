@@ -24,11 +24,12 @@ def own_folder(spill: Path) -> Path:
     """
     with _guard:
         mine = os.getpid(), spill
-        if mine not in _folders:
+        folder = _folders.get(mine)
+        if folder is None or not folder.with_suffix(".lock").exists():  # a home may be put aside for a restored one
             spill.mkdir(parents=True, exist_ok=True)
             _sweep(spill)
-            _folders[mine] = _claimed(spill)
-        return _folders[mine]
+            folder = _folders[mine] = _claimed(spill)
+        return folder
 
 
 def _claimed(spill: Path) -> Path:

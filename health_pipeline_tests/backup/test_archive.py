@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -74,7 +76,9 @@ def contents(home):
     return {
         path.relative_to(home).as_posix(): path.read_bytes()
         for path in home.rglob("*")
-        if path.is_file() and "queue" not in path.as_posix() and "warehouse" not in path.name
+        if path.is_file()
+        and "warehouse" not in path.name
+        and path.relative_to(home).parts[0] not in {"warehouse.duckdb.queue", "spill"}
     }
 
 
@@ -92,10 +96,11 @@ def test_a_destroyed_home_comes_back(settings, tmp_path):
     assert hashes(settings) == tables
     after = contents(settings.home)
     databases = {"mlflow.db", "dagster/storage/runs.db"}
-    assert {path: content for path, content in before.items() if path not in databases | {"spill/left.tmp"}} == {
+    assert {path: content for path, content in before.items() if path not in databases} == {
         path: content for path, content in after.items() if path not in databases
     }
     assert databases <= set(after)
+    assert not (settings.home / "spill" / "left.tmp").exists()
     assert (settings.home / "pseudonym.key").stat().st_mode & 0o777 == 0o600
     assert settings.home.stat().st_mode & 0o777 == 0o700
 
@@ -299,6 +304,21 @@ def test_a_home_in_use_and_another_backend_are_refused(settings, tmp_path):
     encrypted = load_settings(home=tmp_path / "other", warehouse={"backend": "encrypted", "encryption_key": "k" * 20})
     with pytest.raises(BackupError, match="backend duckdb"):
         restore_backup(encrypted, tmp_path / "home.tar", clock=CLOCK)
+
+
+def test_a_home_whose_records_a_daemon_holds_is_refused(settings, tmp_path):
+    take(settings, tmp_path / "home.tar")
+    program = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT 1 FROM runs'); print(1, flush=1)"
+    )
+    database = settings.home / "dagster" / "storage" / "runs.db"
+    words = [sys.executable, "-c", f"{program}; sys.stdin.read()", str(database)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as daemon:
+        daemon.stdout.readline()
+        with pytest.raises(BackupError, match=f"in use by process {daemon.pid}"):
+            restore_backup(settings, tmp_path / "home.tar", clock=CLOCK, replace=True)
+        daemon.stdin.close()
+    restore_backup(settings, tmp_path / "home.tar", clock=CLOCK, replace=True)
 
 
 def test_an_encrypted_warehouse_stays_encrypted_in_the_archive(tmp_path):
