@@ -59,7 +59,15 @@ def _findings() -> Iterator[Finding]:
         return
     yield Finding("ok", f"settings read; home is {settings.home}")
     yield from _variables()
-    probes: list[Callable[[Settings], Iterator[Finding]]] = [_home, _months, _landing, _contents, _warehouse, _graph]
+    probes: list[Callable[[Settings], Iterator[Finding]]] = [
+        _home,
+        _months,
+        _choices,
+        _landing,
+        _contents,
+        _warehouse,
+        _graph,
+    ]
     for probe in probes:
         try:
             yield from probe(settings)
@@ -110,6 +118,22 @@ def _months(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", f"the first month with a model is {first:%Y-%m}")
+
+
+def _choices(settings: Settings) -> Iterator[Finding]:
+    """Settings that are looked at in the first run that needs them, which may be more than a year of months later."""
+    from health_pipeline.modeling.families import family_named
+    from health_pipeline.privacy.pseudonym import load_key
+    from health_pipeline.promotion.plan import load_plan
+
+    families = [family_named(name).name for name in settings.training.families]
+    load_plan(settings.promotion.plan)
+    if settings.privacy.pseudonym_key is not None:
+        load_key(settings)
+    if families:
+        yield Finding("ok", f"model families: {', '.join(families)}")
+    else:
+        yield Finding("broken", "no model family is chosen", "name one in HEALTH_PIPELINE_TRAINING__FAMILIES")
 
 
 def _contents(settings: Settings) -> Iterator[Finding]:

@@ -106,6 +106,22 @@ def test_doctor_names_variables_that_no_setting_has(tmp_path, monkeypatch):
     assert "did you mean HEALTH_PIPELINE_START_MONTH?" in said
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("TRAINING__FAMILIES", '["xgb"]', "unknown model family 'xgb'"),
+        ("TRAINING__FAMILIES", "[]", "no model family is chosen"),
+        ("PROMOTION__PLAN", "nowhere.toml", "the change-control plan cannot be used"),
+        ("PRIVACY__PSEUDONYM_KEY", "short", "the pseudonym key is shorter than"),
+    ],
+)
+def test_doctor_tries_what_a_later_run_would_refuse(tmp_path, name, value, says):
+    said = command(tmp_path, "doctor", **{f"HEALTH_PIPELINE_{name}": value})
+    assert (said.returncode, said.stderr) == (1, "")
+    assert any(line.startswith("broken") and says in line for line in said.stdout.splitlines()), said.stdout
+    assert not (tmp_path / "pseudonym.key").exists()
+
+
 def test_doctor_explains_files_that_cannot_be_used(tmp_path):
     landing = tmp_path / "landing" / "admissions"
     landing.mkdir(parents=True)
