@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import ipaddress
 import os
@@ -62,6 +63,8 @@ class BearerAuth:
 
 def token_file(path: Path) -> str:
     """The token kept in a file that only its owner reads; created with a random one when missing."""
+    with contextlib.suppress(FileNotFoundError):  # it is asked for on full disks too
+        return path.read_text().strip()
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600)

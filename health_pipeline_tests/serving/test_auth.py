@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 
@@ -51,3 +53,10 @@ def test_the_generated_token_is_one_and_private(tmp_path):
     assert len(tokens.pop()) >= 32
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [item.name for item in path.parent.iterdir()] == ["token"]
+
+
+def test_a_token_that_is_there_is_read_on_a_full_disk(tmp_path, monkeypatch):
+    """An API that was started anew there did not come back until the disk had room."""
+    token = token_file(tmp_path / "token")
+    monkeypatch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+    assert token_file(tmp_path / "token") == token
