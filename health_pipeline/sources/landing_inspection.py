@@ -27,6 +27,8 @@ DELIVER_AGAIN = "deliver the file again"
 ROW_NUMBER = "file_row_number"
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 """What programs write instead of commas."""
+LONGEST_LINE = 2_000_000
+"""Bytes of a line that DuckDB takes; Python's reader stops at fields of 131,072 characters unless told otherwise."""
 EMPTY_MARK = "health_pipeline.empty_month"
 """Parquet metadata key with which a source states that a month has no rows."""
 EMPTY_KEY = f", KV_METADATA {{'{EMPTY_MARK}': 'true'}}"
@@ -110,6 +112,7 @@ def _count(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
 
 def _parse(binary: IO[bytes], file: LandedFile) -> tuple[list[str], int]:
     """Header and number of rows of a CSV that follows RFC 4180 to its last byte."""
+    csv.field_size_limit(LONGEST_LINE)
     stream = cast("IO[bytes]", gzip.GzipFile(fileobj=binary)) if file.kind == "csv.gz" else binary
     line = 1
     try:

@@ -120,6 +120,13 @@ def test_the_nan_that_a_data_frame_writes_into_gaps_is_no_value(settings):
     assert [each["extra"] for each in found] == ['{"ward":"7"}', '{"ward":null}', '{"ward":"0.5"}']
 
 
+def test_a_document_may_stand_in_a_field(settings):
+    letter = "Dear colleague,\n" * 20_000
+    stays = [row("admissions", encounter_id=f"E{n}", service=letter) for n in range(2)]
+    file(settings).write_bytes(csv_bytes(stays, LANDING_TABLES["admissions"].column_names))
+    assert [each["service"] for each in rows(bronze_query("admissions", MONTH, settings))] == [letter, letter]
+
+
 def test_row_numbers_of_a_csv_follow_the_file(settings):
     file(settings).write_bytes(admissions_csv(20_000))
     found = rows(bronze_query("admissions", MONTH, settings))
