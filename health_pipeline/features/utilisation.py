@@ -29,11 +29,9 @@ def _feature(
 
 _YEAR = "365 days before the discharge"
 INPATIENT_YEAR = "coalesce(stated.prior_inpatient, prior.stays_365d, 0)"
-EMERGENCY_YEAR = "coalesce(stated.prior_emergency, greatest(prior.emergency_stays_365d, emergency.visits_365d), 0)"
+EMERGENCY_YEAR = "coalesce(stated.prior_emergency, emergency.visits_365d, 0)"
 # A source that states a year's visits only: half of them stand for half a year.
-EMERGENCY_HALF_YEAR = (
-    "coalesce(stated.prior_emergency / 2, greatest(prior.emergency_stays_180d, emergency.visits_180d), 0)"
-)
+EMERGENCY_HALF_YEAR = "coalesce(stated.prior_emergency / 2, emergency.visits_180d, 0)"
 
 _FEATURES = (
     *(
@@ -58,8 +56,8 @@ _FEATURES = (
         "prior_emergency_365d_log",
         "numeric",
         capped_log(EMERGENCY_YEAR, _CAP),
-        "emergency visits (CPT 99281-99285; without the one that led to this stay) or emergency stays of the year"
-        " before, or as the source states them; natural log of 1 + capped count",
+        "days with an emergency visit (CPT 99281-99285; without the one that led to this stay) or an admission through"
+        " the emergency room in the year before, or as the source states them; natural log of 1 + capped count",
         window=_YEAR,
         source="silver.clinical_events",
     ),
@@ -111,30 +109,37 @@ def _ctes(inputs: Inputs) -> dict[str, str]:
         for days in _WINDOWS
     )
     codes = ", ".join(f"'{code}'" for code in EMERGENCY_CODES)
+    # An interim row of a stay that went on is no stay that ended.
+    earlier = f"""{visible("a", as_of="discharged_at")}
+        AND a.encounter_id <> s.encounter_id AND a.discharged_at <= s.admitted_at
+        AND a.discharge_disposition IS DISTINCT FROM 'still_patient'"""
     return {
         "prior": f"""
     SELECT s.stay_id, count(*) AS stays_365d, max(a.discharged_at) AS last_discharged_at,
-        count(*) FILTER (a.admission_source = 'emergency_room') AS emergency_stays_365d,
-        count(*) FILTER (
-            a.admission_source = 'emergency_room' AND a.admitted_at >= s.admitted_at - INTERVAL 180 DAY
-        ) AS emergency_stays_180d,
         sum(greatest(date_diff('day', a.admitted_at::DATE, a.discharged_at::DATE), 0)) AS days{windows}
     FROM stay AS s
-    JOIN {inputs.admissions} AS a ON {visible("a", as_of="discharged_at")}
-        AND a.encounter_id <> s.encounter_id AND a.discharged_at <= s.admitted_at
-        -- an interim row of a stay that went on is no stay that ended
-        AND a.discharge_disposition IS DISTINCT FROM 'still_patient'
+    JOIN {inputs.admissions} AS a ON {earlier}
     GROUP BY s.stay_id""",
+        # Some sources land every visit, others those that ended at home; days make one of a visit and its admission.
         "emergency": f"""
-    SELECT s.stay_id, count(DISTINCT e.time::DATE) AS visits_365d,
-        count(DISTINCT e.time::DATE) FILTER (e.time >= s.admitted_at - INTERVAL 180 DAY) AS visits_180d
-    FROM stay AS s
-    JOIN {inputs.events} AS e ON {visible("e")} AND e.time < s.admitted_at
-        AND e.encounter_id IS DISTINCT FROM s.encounter_id
-        -- The visit through which the patient came in is part of this stay, also where it has a number of its own.
-        AND NOT (coalesce(s.admission_source = 'emergency_room', false) AND e.time >= s.admitted_at - INTERVAL 24 HOUR)
-    WHERE e.code_system = 'CPT4' AND e.code IN ({codes})
-    GROUP BY s.stay_id""",
+    SELECT stay_id, count(DISTINCT came_at::DATE) AS visits_365d,
+        count(DISTINCT came_at::DATE) FILTER (came_at >= admitted_at - INTERVAL 180 DAY) AS visits_180d
+    FROM (
+        SELECT s.stay_id, s.admitted_at, e.time AS came_at
+        FROM stay AS s
+        JOIN {inputs.events} AS e ON {visible("e")} AND e.time < s.admitted_at
+            AND e.encounter_id IS DISTINCT FROM s.encounter_id
+            -- The visit through which the patient came in is part of this stay, also where it has a number of its own.
+            AND NOT (
+                coalesce(s.admission_source = 'emergency_room', false) AND e.time >= s.admitted_at - INTERVAL 24 HOUR
+            )
+        WHERE e.code_system = 'CPT4' AND e.code IN ({codes})
+        UNION ALL
+        SELECT s.stay_id, s.admitted_at, a.admitted_at
+        FROM stay AS s
+        JOIN {inputs.admissions} AS a ON {earlier} AND a.admission_source = 'emergency_room'
+    )
+    GROUP BY stay_id""",
     }
 
 

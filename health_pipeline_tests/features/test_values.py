@@ -348,6 +348,20 @@ def test_the_visit_that_led_to_the_stay_is_no_earlier_one(source: str | None, ti
     assert row["lace_index"] == 7 + earlier_visits
 
 
+def test_emergency_visits_are_those_that_ended_at_home_and_those_that_ended_in_a_bed() -> None:
+    def visit(at: str, encounter: str) -> dict[str, Any]:
+        return event("CPT4", "99284", encounter_id=encounter, time=at, recorded_at=at)
+
+    admitted = stay("b", "p", "2021-11-01 20:00", "2021-11-05")  # through the emergency room
+    row = row_of([visit("2021-12-01", "v1"), visit("2021-12-20", "v2")], earlier=[admitted])
+    assert row["prior_emergency_365d_log"] == pytest.approx(math.log(4))
+    # five days: 4; emergency: 3; no comorbidity
+    assert row["lace_index"] == 7 + 3
+    # A source that lands the visit of an admission as well: still one.
+    row = row_of([visit("2021-11-01 14:00", "v0"), visit("2021-12-01", "v1")], earlier=[admitted])
+    assert row["prior_emergency_365d_log"] == pytest.approx(math.log(3))
+
+
 @pytest.mark.parametrize("unknown", [-1.0, -9999.0])
 @pytest.mark.parametrize(
     ("stated", "feature", "derived"),
