@@ -205,8 +205,7 @@ class _Run:
 
     def _build(self, table: str) -> tuple[int, int]:
         """Materialise a landing table, sorted, so that equal input gives equal files."""
-        select = self.adapter.tables[table].read_text().strip().rstrip(";")
-        self._sql(f'CREATE TABLE "built_{table}" AS {select}', f"{table}.sql")
+        self._sql(f'CREATE TABLE "built_{table}" AS {self.adapter.select(table)}', f"{table}.sql")
         moment = MONTH_OF[table]
         columns = self._contract_columns(table)
         month = f"date_trunc('month', {moment}::TIMESTAMP)::DATE"

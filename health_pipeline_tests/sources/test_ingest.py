@@ -356,6 +356,17 @@ def test_a_folder_is_all_it_takes(tmp_path: Path, home: Settings, monkeypatch: p
     assert [row[:2] for row in rows(home, "admissions")] == [("1", "a")]
 
 
+@pytest.mark.parametrize("name", ["adapter.toml", "admissions.sql", "prepare.sql"])
+def test_an_adapter_in_another_encoding_is_told(tmp_path: Path, home: Settings, name: str) -> None:
+    file = adapter_folder(home.home / "adapters") / "own" / name
+    comment = "# Größe\n" if name == "adapter.toml" else "-- Größe\n"
+    file.write_bytes(comment.encode("latin-1") + (file.read_bytes() if file.exists() else b""))
+    (tmp_path / "stays.csv").write_text("id;who;begin;end\n1;a;2020-01-01 10:00;2020-01-03 12:00\n")
+    with pytest.raises(SourceError, match="is not UTF-8") as caught:
+        ingest("own", tmp_path / "stays.csv", home)
+    assert caught.value.where == str(file)
+
+
 def test_a_hospitals_own_adapter_lies_in_the_home(tmp_path: Path, home: Settings) -> None:
     adapter_folder(home.home / "adapters")
     extract = tmp_path / "stays.csv"

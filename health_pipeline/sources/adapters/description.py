@@ -90,7 +90,11 @@ class Adapter:
     def prepare(self) -> str:
         """SQL that runs before the SELECTs; may be empty."""
         path = self.folder / "prepare.sql"
-        return path.read_text() if path.exists() else ""
+        return read_utf8(path) if path.exists() else ""
+
+    def select(self, table: str) -> str:
+        """SQL that gives a landing table."""
+        return read_utf8(self.tables[table]).strip().rstrip(";")
 
     def choose(self, given: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
         """Defaults, overridden by what the user gave.
@@ -118,6 +122,20 @@ def _as_type_of(default: OptionValue, value: OptionValue, where: str) -> OptionV
         raise SourceError(f"got {value!r}", where=where, remedy=f"give a {wanted.__name__}") from None
 
 
+def read_utf8(path: Path) -> str:
+    """Text of a file of an adapter.
+
+    Raises:
+        SourceError: it was saved in another encoding.
+    """
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise SourceError(
+            "a file of an adapter is not UTF-8", where=str(path), remedy="save it as UTF-8, comments included"
+        ) from None
+
+
 def read_adapter(folder: Path) -> Adapter:
     """Read ``adapter.toml`` of a folder.
 
@@ -127,7 +145,7 @@ def read_adapter(folder: Path) -> Adapter:
     path = folder / "adapter.toml"
     remedy = "see docs/adapters.md"
     try:
-        said = _Description.model_validate(tomllib.loads(path.read_text()))
+        said = _Description.model_validate(tomllib.loads(read_utf8(path)))
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         first = str(error).replace("\n", " ")
         raise SourceError(
