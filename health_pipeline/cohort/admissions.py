@@ -104,6 +104,7 @@ def _exclusions(definition: Definition, admissions: Slice, events: Slice, months
                 FROM {admissions} AS earlier
                 WHERE earlier.patient_key = a.patient_key AND earlier.encounter_id <> a.encounter_id
                   AND earlier.discharged_at <= a.admitted_at
+                  AND earlier.discharge_disposition IS DISTINCT FROM 'still_patient'
                   AND earlier.discharged_at::DATE >= a.admitted_at::DATE - {index.days_since_last_discharge}
                   AND earlier.month BETWEEN a.month - INTERVAL {LOOKBACK_MONTHS} MONTH AND a.month)"""
     return [(reason, conditions[reason]) for reason in exclusion_reasons(definition)]

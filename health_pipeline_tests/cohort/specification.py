@@ -220,6 +220,18 @@ CASES = (
         changes={"index.principal_diagnoses": ["I50"], "index.days_since_last_discharge": 30},
     ),
     Case(
+        "A stay that is billed in parts, in a condition-specific measure",
+        "A part that ends as `still_patient` is no discharge that its own continuation could follow: the last part is the"
+        " index.",
+        """
+        stay | patient | admitted         | discharged       | disposition   | expected
+        a1   | ann     | 2022-01-03 09:00 | 2022-01-31 23:59 | still_patient | no index: not_discharged
+        a2   | ann     | 2022-01-31 23:59 | 2022-02-09 10:00 | home          | readmitted 2022-02-20
+        a3   | ann     | 2022-02-20 09:00 | 2022-02-22 10:00 | home          | no index: follows_another_stay
+        """,
+        changes={"index.days_since_last_discharge": 30},
+    ),
+    Case(
         "What a month later cannot show",
         "Stays land in the month of their discharge. A readmission that is still in hospital when the next month closes, or"
         " that begins on the last days of the window after a discharge on the 29th to 31st of January, is not visible when"
