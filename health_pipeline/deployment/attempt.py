@@ -176,11 +176,11 @@ class Attempt:
                 return self._judged("rollout", findings, package)
         weights = tools.limits.canary_weights if serving is not None else ()
         for weight in weights:
-            tools.target.shift(package, weight)
+            self._shift(package, weight)
             findings += self._observed(package, comparison, tools.limits.canary_seconds, f"canary_{weight:g}")
             if overall(findings) != "pass":
                 return self._judged("rollout", findings, package)
-        tools.target.shift(package, 1.0)
+        self._shift(package, 1.0)
         findings.append(Finding("traffic", "pass", "all traffic goes to the new release"))
         return self._judged("rollout", findings, package)
 
@@ -245,6 +245,13 @@ class Attempt:
             if not is_settled:
                 stage.restore(before.release if before is not None else None)
         return [dataclasses.replace(found, name=f"{stage.environment}_{found.name}") for found in findings]
+
+    def _shift(self, package: Package, weight: float) -> None:
+        """Move traffic, unless somebody has taken it back since this rollout began."""
+        transition = open_transition(self._tools.history.events())
+        if transition is None or transition.event.attempt != self._id:
+            raise DeploymentError("traffic was taken back meanwhile", remedy="see deployment.history: by whom, and why")
+        self._tools.target.shift(package, weight)
 
     def _observed(self, package: Package, comparison: Comparison, seconds: float, prefix: str) -> list[Finding]:
         tools = self._tools

@@ -141,7 +141,7 @@ def _end(tools: Tools, transition: Transition, *, step: str, actor: str, reason:
 
 
 def rollback(tools: Tools, *, actor: str, reason: str, to: str | None = None) -> Event:
-    """Go back by hand: to the release promoted before the one that serves, or to a named model.
+    """Go back by hand: to the release promoted before the one that serves (or is rolled out), or to a named model.
 
     Args:
         tools: what to work with.
@@ -199,7 +199,8 @@ def rollback(tools: Tools, *, actor: str, reason: str, to: str | None = None) ->
 def _goal(tools: Tools, serving: Serving | None, to: str | None) -> Event:
     """The promotion to which a rollback goes back: of the release named, or the last one before the serving release's.
 
-    Going back twice goes back by two: what was promoted after the serving release is what somebody went back from.
+    Going back twice goes back by two: what was promoted after the serving release is what somebody went back from. In
+    the middle of a rollout it is the rollout that one goes back from, however little traffic it has.
     """
     there = set(tools.target.releases())
     promotions = [
@@ -208,6 +209,9 @@ def _goal(tools: Tools, serving: Serving | None, to: str | None) -> Event:
         if event.step == "promotion" and event.outcome == "pass" and event.release in there
     ]
     current = serving.release if serving is not None else None
+    transition = open_transition(tools.history.events())
+    if to is None and transition is not None and transition.event.step == "rollout":
+        to = transition.release
     if to is not None:
         possible = [event for event in promotions if to in {event.release, event.model_id}]
     else:

@@ -68,6 +68,16 @@ def test_where_something_else_serves_the_last_promoted_release_is_taken(tools):
     assert rollback(tools, actor="me", reason="who put that there?").model_id == "third"
 
 
+def test_from_a_canary_it_goes_back_to_what_served_before_it(tools):
+    """Most traffic still meets that release: taken for the one to go back from, the harm would have been doubled."""
+    common = {"month": MAY, "attempt": "b", "actor": "test", "model_id": "fourth"}
+    tools.history.append(**common, step="rollout", outcome="started", former="third", former_digest="sha256:third")
+    event = rollback(tools, actor="me", reason="scores of ward 3 doubled")
+    assert event.model_id == tools.target.serving().model_id == "third"
+    assert open_transition(tools.history.events()) is None
+    assert rollback(tools, actor="me", reason="the third is bad too").model_id == "second"
+
+
 def test_a_rollout_stays_open_whatever_a_step_of_another_model_finds(tools):
     """Its process may be killed later: recovery must still know of it."""
     common = {"month": MAY, "attempt": "b", "actor": "test"}

@@ -13,6 +13,7 @@ import pytest
 from health_pipeline.deployment import STEPS, Options, rollback, ship
 from health_pipeline.deployment.attempt import Attempt
 from health_pipeline.deployment.client import ApiClient
+from health_pipeline.deployment.findings import Finding
 from health_pipeline.deployment.records import Samples
 from health_pipeline.deployment.recovery import open_transition
 from health_pipeline.deployment.standing import Standing, standing
@@ -41,6 +42,23 @@ def test_the_champion_deployed_again_after_an_upgrade_is_another_release(yard, f
     assert yard.ship(first, attempt="c")[-1].outcome == "pass"
     assert (yard.target.serving().release, yard.target._traffic().fallback) == (after.release, None)
     assert yard.tools.history.verify() == []
+
+
+def test_a_rollback_by_hand_in_the_middle_of_a_canary_ends_the_deployment(yard, first, second, monkeypatch):
+    """Also at the very end of an observation, which then has seen nothing of it."""
+    assert yard.ship(first)[-1].outcome == "pass"
+
+    def harm_is_seen(*_):
+        rollback(yard.tools, actor="on-call", reason="scores of ward 3 doubled")
+        return [Finding("success_rate", "pass", "all was well until then")]
+
+    monkeypatch.setattr("health_pipeline.deployment.attempt.observe", harm_is_seen)
+    last = yard.ship(second, "2023-06", attempt="b")[-1]
+    assert (last.step, last.outcome) == ("rollout", "fail")
+    assert "taken back meanwhile" in last.summary
+    assert yard.target.serving().model_id == yard.holder("champion") == first.model_id
+    assert set(yard.target.serving().weights.values()) == {1.0}
+    assert open_transition(yard.tools.history.events()) is None
 
 
 def test_a_release_of_before_versions_were_kept_can_be_read(first, tmp_path):
