@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import structlog
 
-from health_pipeline.contracts.tables import LANDING_TABLES
+from health_pipeline.contracts.tables import EARLIEST, LANDING_TABLES
 from health_pipeline.errors import SourceError
 from health_pipeline.months import Month, MonthRange
 from health_pipeline.settings import PREFIX, Settings
@@ -27,13 +27,17 @@ OWN = "adapters"
 """Folder of the home with the hospital's own adapters."""
 
 
+END_OF_DATES = "TIMESTAMP '2300-01-01'"
+"""Systems write 9999-12-31 and the like for a stay that goes on. Extracts whose dates were shifted end before this."""
+
+
 @dataclass(frozen=True)
 class IngestReport:
     """What an ingest landed.
 
     Attributes:
         rows: landed rows of each table.
-        undated: rows left out because they have no moment that puts them into a month, per table.
+        undated: rows left out because they have no moment that puts them into a month, or none that can be, per table.
         missing_inputs: tables the extract lacks (allowed by the adapter).
         months: discharge months, from the first to the last.
         files: number of files that are new or were replaced; months that came out as they lay there are left alone.
@@ -53,7 +57,7 @@ class IngestReport:
         text = f"{self.adapter}: landed {self.months}: {tables} rows"
         left_out = {name: count for name, count in self.undated.items() if count}
         if left_out:
-            text += "; without a date and left out: " + ", ".join(f"{n} {c:,}" for n, c in left_out.items())
+            text += "; without a usable date and left out: " + ", ".join(f"{n} {c:,}" for n, c in left_out.items())
         if self.missing_inputs:
             text += f"; not in the extract: {', '.join(self.missing_inputs)}"
         text += f"; {self.files or 'no'} file{'' if self.files == 1 else 's'} new or changed"
@@ -209,13 +213,14 @@ class _Run:
         moment = MONTH_OF[table]
         columns = self._contract_columns(table)
         month = f"date_trunc('month', {moment}::TIMESTAMP)::DATE"
+        dated = f"{moment}::TIMESTAMP >= {EARLIEST} AND {moment}::TIMESTAMP < {END_OF_DATES}"
         if table == "patients":  # who was known before the first discharge month is landed with it, as an initial load
             month = f"greatest({month}, DATE '{self._months().first}')"
         self._sql(
             f"""
             CREATE TABLE "landed_{table}" AS
             SELECT {month} AS landed_month, {columns}
-            FROM "built_{table}" WHERE {moment} IS NOT NULL ORDER BY ALL
+            FROM "built_{table}" WHERE {dated} ORDER BY ALL
             """,
             f"{table}.sql",
         )

@@ -311,6 +311,18 @@ def test_rows_without_a_date_are_counted(extract: Path, home: Settings) -> None:
     assert "left out: clinical_events 1" in str(report)
 
 
+@pytest.mark.parametrize("never", ["9999-12-31", "4712-12-31 00:00", "0001-01-01", "infinity"])
+def test_a_date_that_stands_for_none_makes_no_month(tmp_path: Path, home: Settings, never: str) -> None:
+    """A file for every month until then: 95,724 of them, and ninety seconds of work for one stay that goes on."""
+    adapter_folder(home.home / "adapters")
+    (tmp_path / "stays.csv").write_text(
+        f"id;who;begin;end\n1;a;2020-01-01;2020-01-03\n2;b;2020-01-01;{never}\n3;c;2020-02-01;2020-03-03\n"
+    )
+    report = ingest("own", tmp_path / "stays.csv", home)
+    assert (str(report.months), report.files, dict(report.undated)) == ("2020-01..2020-03", 3, {"admissions": 1})
+    assert "without a usable date and left out: admissions 1" in str(report)
+
+
 def test_nothing_recorded_later_is_landed_earlier(extract: Path, home: Settings) -> None:
     """The state of the export (marital status, income, death) must not stand in earlier rows."""
     ingest("synthea", extract, home)
