@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from calendar import monthrange
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from health_pipeline.contracts import LANDING_TABLES
-from health_pipeline.months import Month, shift
+from health_pipeline.months import Month
 from health_pipeline.settings import Settings
 from health_pipeline.sources.landing_files import LandedFile, list_files
 
-LAST_EVENING = 86_400.0
+DAY = 86_400.0
+LAST_EVENING = DAY
 """Extracts of a month are taken from this long before its end on, whatever the time zone."""
-PATIENCE = 10 * 86_400.0
+PATIENCE = 10 * DAY
 """So long after its end the whole of a month is waited for, where what lies there was written while it ran."""
 
 
@@ -67,14 +69,11 @@ def arrivals(settings: Settings, settled_before: float) -> dict[Month, dict[str,
 
 
 def _is_settled(month: Month, written_at: Collection[float], settled_before: float) -> bool:
-    begin, end = _posix(month), _posix(shift(month, 1))
+    begin = dt.datetime(month.year, month.month, 1, tzinfo=dt.UTC).timestamp()
+    end = begin + monthrange(month.year, month.month)[1] * DAY
     # What bears a time before its month was given that time; it was not written then.
     was_running = any(begin <= written < end - LAST_EVENING for written in written_at)
     return max(written_at) < settled_before and (not was_running or settled_before >= end + PATIENCE)
-
-
-def _posix(day: Month) -> float:
-    return dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC).timestamp()
 
 
 def _arrival(files: tuple[LandedFile, ...]) -> Arrival:

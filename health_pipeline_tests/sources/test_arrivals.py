@@ -55,6 +55,12 @@ def test_what_was_written_while_the_month_ran_waits_for_the_whole_of_it(settings
     assert list(arrivals(settings, closed + 60)) == [JAN]
 
 
+def test_a_mistyped_month_disturbs_no_other(settings):
+    for name in ("2024-01", "0001-01", "9999-12"):
+        put(settings, f"admissions/{name}.csv")
+    assert list(arrivals(settings, LATER)) == [parse_month("0001-01"), JAN, parse_month("9999-12")]
+
+
 def test_a_correction_that_carries_an_older_time_is_another_file(settings):
     put(settings, "admissions/2024-01.csv", written_at=5_000.0)
     before = table_arrivals("admissions", settings)[JAN].fingerprint
