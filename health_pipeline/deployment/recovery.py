@@ -125,17 +125,24 @@ def _end(tools: Tools, transition: Transition, *, step: str, actor: str, reason:
     except DeploymentError as error:
         tools.history.append(**common, outcome="fail", summary=str(error), seconds=_since(began))
         tools.alert(
-            templates.rolled_back(
+            templates.going_back_failed(
                 month=month_key(month),
                 release=str(opened.model_id),
-                restored=None,
-                reason=f"{reason}. GOING BACK FAILED: {error}",
+                wanted=wanted,
+                reason=f"{reason}; but {error}",
+                attempt=opened.attempt,
             )
         )
         raise
     event = tools.history.append(**common, outcome="pass", summary=reason, seconds=_since(began))
     tools.alert(
-        templates.rolled_back(month=month_key(month), release=str(opened.model_id), restored=wanted, reason=reason)
+        templates.rolled_back(
+            month=month_key(month),
+            release=str(opened.model_id),
+            restored=wanted,
+            reason=reason,
+            attempt=opened.attempt,
+        )
     )
     return event
 
@@ -191,6 +198,7 @@ def rollback(tools: Tools, *, actor: str, reason: str, to: str | None = None) ->
             release=serving.model_id if serving is not None else "nothing",
             restored=goal.model_id,
             reason=f"{reason} (by {actor})",
+            attempt=common["attempt"],
         )
     )
     return event

@@ -168,17 +168,49 @@ def deployed(*, month: str, release: str, target: str, attempt: str, links: Link
     )
 
 
-def rolled_back(*, month: str, release: str, restored: str | None, reason: str, links: Links = ()) -> Alert:
-    """A release was taken back."""
+def rolled_back(
+    *, month: str, release: str, restored: str | None, reason: str, attempt: str, links: Links = ()
+) -> Alert:
+    """A release was taken back.
+
+    Args:
+        month: month of the model.
+        release: what was taken back.
+        restored: what serves again; None: nothing does.
+        reason: why.
+        attempt: deployment or rollback; the same release may be taken back again another day, for the same reason.
+        links: title and address.
+    """
     now = f"{restored} serves again." if restored else "No former release exists: nothing serves."
     return Alert(
-        event_id("rolled_back", month, release, reason),
+        event_id("rolled_back", month, release, reason, attempt),
         "critical",
         f"Rolled back{_of(month)}: {release}",
         f"{reason}\n{now}",
         "rolled_back",
         month,
         links,
+    )
+
+
+def going_back_failed(*, month: str, release: str, wanted: str | None, reason: str, attempt: str) -> Alert:
+    """A release could not be taken back: it may still have traffic.
+
+    Args:
+        month: month of the model.
+        release: what was to be taken back.
+        wanted: what shall serve again; None: nothing.
+        reason: why it was to be taken back, and what kept it from that.
+        attempt: deployment; its later tries to go back say nothing new.
+    """
+    return Alert(
+        event_id("going_back_failed", month, release, attempt),
+        "critical",
+        f"Going back failed{_of(month)}: {release}",
+        f"{reason}\n{release} may still have traffic; {wanted or 'nothing'} shall serve instead. It is tried again by "
+        "itself until it succeeds; to be faster, mend the cause and launch the job `recover_deployment`.",
+        "rolled_back",
+        month,
     )
 
 

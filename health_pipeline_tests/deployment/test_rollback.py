@@ -78,6 +78,39 @@ def test_from_a_canary_it_goes_back_to_what_served_before_it(tools):
     assert rollback(tools, actor="me", reason="the third is bad too").model_id == "second"
 
 
+def test_what_could_not_be_taken_back_may_still_have_traffic(tools):
+    """The alert said that nothing serves, which was not known, and not so."""
+    told = []
+    tools.alert = told.append
+    common = {"month": MAY, "attempt": "b", "actor": "test", "model_id": "fourth"}
+    tools.history.append(**common, step="rollout", outcome="started", former="third", former_digest="sha256:third")
+
+    def refuse(_release):
+        raise DeploymentError("the cluster does not answer")
+
+    restore, tools.target.restore = tools.target.restore, refuse
+    tools.target._release = "fourth"
+    for _ in range(2):
+        with pytest.raises(DeploymentError):
+            take_back(tools, **common, reason="health: errors")
+    assert [alert.title for alert in told] == ["Going back failed (2023-05): fourth"] * 2
+    assert told[0].event_id == told[1].event_id, "told once"
+    assert "fourth may still have traffic; third shall serve instead" in told[0].body
+    assert "nothing serves" not in told[0].body
+    tools.target.restore = restore
+    take_back(tools, **common, reason="health: errors")
+    assert "third serves again" in told[-1].body
+
+
+def test_the_same_rollback_another_day_is_told_again(tools):
+    told = []
+    tools.alert = told.append
+    for _ in range(2):
+        tools.target.restore("third")
+        rollback(tools, actor="me", reason="it is bad")
+    assert len({alert.event_id for alert in told}) == 2
+
+
 def test_a_rollout_stays_open_whatever_a_step_of_another_model_finds(tools):
     """Its process may be killed later: recovery must still know of it."""
     common = {"month": MAY, "attempt": "b", "actor": "test"}

@@ -261,7 +261,7 @@ def test_templates_tell_month_and_severity() -> None:
         templates.decision(month="2023-05-01", decision="SKIP", model_id=None, reason="thin data", next_training=None),
         templates.retrain_requested(month="2023-05-01", model_month="2023-06-01", reason="2 of 3 months alarmed"),
         templates.deployed(month="2023-05-01", release="xgboost-1", target="local", attempt="a"),
-        templates.rolled_back(month="2023-05-01", release="xgboost-1", restored=None, reason="error rate"),
+        templates.rolled_back(month="2023-05-01", release="xgboost-1", restored=None, reason="error rate", attempt="a"),
         templates.deployment_failed(
             month="2023-05-01", release="x", step="api_tests", reason="latency", is_verdict=True
         ),
