@@ -22,7 +22,7 @@ from health_pipeline.settings import Settings
 from health_pipeline.warehouse.tables import Column, Table
 
 # Raise it when a feature keeps its name and changes its meaning: models of another version are then refused.
-VERSION = "1"
+VERSION = "2"
 
 PARTS = tuple(
     module.PART
