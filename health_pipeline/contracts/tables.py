@@ -98,7 +98,7 @@ ADMISSIONS = LandingTable(
 
 PATIENTS = LandingTable(
     name="patients",
-    version="1",
+    version="2",
     description="Attributes of patients, new or changed in the month (feature source 1).",
     key=("patient_id", "recorded_at"),
     columns=(
@@ -133,6 +133,8 @@ PATIENTS = LandingTable(
             "birth_date < CAST(recorded_at AS DATE) - INTERVAL 130 YEAR",
             "birth_date makes the patient older than 130 years",
         ),
+        # '05-02-23' is a day of the year 5 to DuckDB; without a birth date nothing else would say no.
+        Rule("deceased_on_implausible", f"deceased_on < {EARLIEST}", "deceased_on lies before 1900"),
         Rule("death_before_birth", "deceased_on < birth_date", "deceased_on lies before birth_date"),
         Rule(
             "death_after_record",

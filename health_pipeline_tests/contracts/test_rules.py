@@ -33,6 +33,7 @@ BREAKS = {
         "recorded_at_implausible": {"recorded_at": "2023-03-01"},
         "birth_after_record": {"birth_date": "2023-01-11"},
         "birth_implausible": {"birth_date": "1850-01-01"},
+        "deceased_on_implausible": {"deceased_on": "05-02-23", "birth_date": None},
         "death_before_birth": {"deceased_on": "1949-01-01"},
         "death_after_record": {"deceased_on": "2023-01-20"},
         "income_negative": {"income": "-1"},
