@@ -3,11 +3,13 @@
 Stock Dagster learns of a dead run from the code server that started it. When that server goes down with it (a reboot, a
 crash of the whole service), the run would stay STARTED for ever, and with it whatever waits for it: the next
 improvement, the next deployment. Here run monitoring asks whether the process still exists: on this machine by its
-number, elsewhere (the code location's container) by asking the code server, whose processes end with it.
+number, elsewhere (the code location's container) by asking the code server, whose processes end with it. A run of the
+command line is one of this machine where it says so: a killed one would keep a slot of the queue for good.
 """
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import dagster as dg
@@ -18,9 +20,19 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 from dagster._serdes import deserialize_value
 
+MACHINE_TAG = "health_pipeline/machine"
+"""Of a run of the command line: where its process can be seen."""
 ASK_SECONDS = 10
 SLACK_SECONDS = 60.0
 """A process that began later than this after the run's first sign of life is another one with the same number."""
+
+
+def this_machine() -> str:
+    """Where a process id means this very process: the host, and on it the container."""
+    try:
+        return f"{socket.gethostname()}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
@@ -34,7 +46,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Failed when the run's process is gone; what cannot be seen now is believed."""
         server = json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
-        if "socket" in server:
+        if "socket" in server or run.tags.get(MACHINE_TAG) == this_machine():
             known = _process_of(self._instance, run.run_id)
             if known is not None and not _lives(*known):
                 return CheckRunHealthResult(WorkerStatus.FAILED, f"its process ({known[0]}) is gone")

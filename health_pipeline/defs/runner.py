@@ -19,6 +19,7 @@ from dagster._core.utils import make_new_run_id
 
 from health_pipeline.defs.failures import root_cause
 from health_pipeline.defs.partitions import clip
+from health_pipeline.defs.run_launcher import MACHINE_TAG, this_machine
 from health_pipeline.errors import SettingsError
 from health_pipeline.months import MonthRange, month_key
 from health_pipeline.settings import PREFIX
@@ -168,6 +169,7 @@ def execute(
         tags={
             ASSET_PARTITION_RANGE_START_TAG: month_key(planned.months.first),
             ASSET_PARTITION_RANGE_END_TAG: month_key(planned.months.last),
+            MACHINE_TAG: this_machine(),
             **(tags or {}),
         },
     )

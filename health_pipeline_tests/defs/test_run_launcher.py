@@ -19,7 +19,7 @@ from dagster._core.workspace.load_target import GrpcServerTarget
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 
 from health_pipeline.defs.instance import open_instance
-from health_pipeline.defs.run_launcher import WatchedRunLauncher
+from health_pipeline.defs.run_launcher import MACHINE_TAG, WatchedRunLauncher
 from health_pipeline.settings import load_settings
 
 
@@ -31,8 +31,8 @@ def instance(tmp_path, monkeypatch):
         yield opened
 
 
-def started(instance, pid, place=None):
-    tags = {GRPC_INFO_TAG: json.dumps({"host": "localhost", **(place or {"socket": "/tmp/any"})})}
+def started(instance, pid, place=None, tags=None):
+    tags = tags or {GRPC_INFO_TAG: json.dumps({"host": "localhost", **(place or {"socket": "/tmp/any"})})}
     run = dg.DagsterRun(job_name="any", run_id=None, tags=tags, status=dg.DagsterRunStatus.STARTED)
     instance.add_run(run)
     event = DagsterEvent(
@@ -75,6 +75,24 @@ def test_a_process_that_only_has_the_number_is_another_one(instance, monkeypatch
 
 def test_a_run_on_another_machine_is_believed(instance):
     assert health(instance, started(instance, dead(), {"port": 4000})) is WorkerStatus.RUNNING
+
+
+def test_a_run_of_the_command_line_that_was_killed_keeps_no_slot(instance):
+    """Of four slots four such runs took all, for good: nothing was started any more."""
+    from health_pipeline.defs.runner import PlannedRun, execute
+    from health_pipeline.months import MonthRange
+
+    @dg.asset(partitions_def=dg.MonthlyPartitionsDefinition("2022-01-01", end_date="2022-03-01"))
+    def any_asset() -> None: ...
+
+    planned = PlannedRun((any_asset.key,), MonthRange.of("2022-01", "2022-01"))
+    done = execute(dg.Definitions(assets=[any_asset]), planned, instance)
+    tags = instance.get_run_by_id(done.run_id).tags
+
+    assert health(instance, started(instance, os.getpid(), tags=tags)) is WorkerStatus.RUNNING
+    assert health(instance, started(instance, dead(), tags=tags)) is WorkerStatus.FAILED
+    elsewhere = {**tags, MACHINE_TAG: "another container"}
+    assert health(instance, started(instance, dead(), tags=elsewhere)) is WorkerStatus.RUNNING
 
 
 @pytest.fixture
