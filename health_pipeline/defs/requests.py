@@ -34,7 +34,7 @@ that too; then it never will. The second try is soon for the sake of such runs; 
 a database that is away for a night.
 """
 LONGEST_RUN_SECONDS = 86_400.0
-"""A run of the command line that was killed on another machine stays STARTED for ever; older ones are not waited for."""
+"""A run of the command line that was killed elsewhere stays STARTED for ever; older ones are not waited for."""
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
