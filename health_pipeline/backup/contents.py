@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -77,6 +78,8 @@ def find_files(
         left_out.append(f"{settings.landing_uri}: the landing zone; --with-landing where it lies in the home")
     if settings.mlflow.tracking_uri is not None:
         left_out.append("MLflow: its server has a backup of its own")
+    if _is_on_postgres(instance_folder):
+        left_out.append("Dagster's runs, checks and cursors: they are in PostgreSQL; pg_dump")
     return sorted(found, key=lambda each: each.path), left_out
 
 
@@ -91,6 +94,11 @@ def _walk(root: Path, prefix: str) -> Iterator[tuple[str, Path]]:
         for name in [*names, *linked]:
             source = Path(folder) / name
             yield prefix + source.relative_to(root).as_posix(), source
+
+
+def _is_on_postgres(instance_folder: Path) -> bool:
+    config = instance_folder / "dagster.yaml"
+    return config.is_file() and re.search(r"^storage:\s+postgres:", config.read_text(), re.MULTILINE) is not None
 
 
 def _is_scratch(path: str) -> bool:

@@ -131,6 +131,11 @@ def test_keys_landing_and_scratch_stay_out_unless_asked_for(settings, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if "home.tar" in path.name] == ["home.tar"]
 
 
+def test_records_in_postgresql_are_named_as_left_out(settings, tmp_path):
+    shutil.copy(Path(__file__).parents[2] / "deploy" / "compose" / "dagster.yaml", settings.home / "dagster")
+    assert any("pg_dump" in told for told in take(settings, tmp_path / "home.tar").left_out)
+
+
 def test_a_database_in_use_is_copied_with_what_was_committed(settings, tmp_path):
     connection = sqlite3.connect(settings.home / "dagster" / "storage" / "runs.db", isolation_level=None)
     connection.execute("INSERT INTO runs VALUES (1)")  # in the write-ahead log
