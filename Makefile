@@ -19,8 +19,9 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: $(LOCK) pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-	  { echo "error: Python 3.11 or newer is needed as '$(PYTHON)'. On Debian or Ubuntu: sudo apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
+	  { echo "error: Python 3.11 to 3.13 is needed as '$(PYTHON)'. On Debian or Ubuntu: sudo apt-get install python3 python3-venv;" \
+	  "where python3 is newer, install such a one beside it and name it: make install PYTHON=python3.13"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	  { echo "error: Python's venv module is missing. On Debian or Ubuntu: sudo apt-get install python3-venv"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -65,7 +66,7 @@ format: install ## mend the style
 types: install ## static types
 	$(BIN)/mypy
 
-check: lint types test ## what CI runs
+check: lint types test ## style, types and tests; .ci/run is all that CI runs
 
 reference: install ## write docs/reference from the code
 	@$(BIN)/health-pipeline reference

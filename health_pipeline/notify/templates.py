@@ -117,7 +117,7 @@ def gate_near_miss(*, month: str, model_id: str, criteria: Sequence[str], links:
         event_id("gate_near_miss", month, model_id, *criteria),
         "warning",
         f"Gate near miss{_of(month)}: {model_id}",
-        "Within a tenth of the threshold: " + ", ".join(criteria),
+        "Close to the limit: " + ", ".join(criteria),
         "gate_near_miss",
         month,
         links,
