@@ -87,6 +87,6 @@ def is_conflict(error: duckdb.Error) -> bool:
     text = str(error).lower()
     # "already exists": another process made the new catalog's tables a moment earlier.
     words = ("conflict", "could not serialize", "deadlock detected", "duplicate key value", '" already exists')
-    return isinstance(error, duckdb.TransactionException) or (
-        "ducklake" in text and any(word in text for word in words)
-    )
+    # A commit can fail for other reasons too, on a full disk for instance: then nothing is won by doing it all again.
+    may_lose = isinstance(error, duckdb.TransactionException) or "ducklake" in text
+    return may_lose and any(word in text for word in words)

@@ -159,6 +159,19 @@ def test_a_lost_race_is_told_from_other_errors_of_the_server(said: str, lost: bo
     assert is_conflict(duckdb.Error(said)) == lost
 
 
+@pytest.mark.parametrize(
+    ("said", "lost"),
+    [
+        ("TransactionContext Error: Conflict on update!", True),
+        ('Catalog write-write conflict on create with "visits"', True),
+        ("Failed to commit: Could not write file 'warehouse.duckdb.wal': No space left on device", False),
+        ("Current transaction is aborted (please ROLLBACK)", False),
+    ],
+)
+def test_a_commit_that_fails_otherwise_is_no_lost_race(said: str, lost: bool) -> None:
+    assert is_conflict(duckdb.TransactionException(said)) == lost
+
+
 def test_who_always_loses_is_told_so_after_the_bounded_wait() -> None:
     def lose() -> None:
         raise duckdb.TransactionException("Transaction conflict")

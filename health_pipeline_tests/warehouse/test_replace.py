@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import resource
 
 import pyarrow as pa
 import pytest
@@ -186,3 +187,20 @@ def test_hashes_depend_on_every_column_and_on_repetition(file_warehouse: Warehou
     assert len(set(hashes.values())) == len(variants), hashes
     again = file_warehouse.replace(loose, JANUARY, Query(f"SELECT * FROM ({base}) ORDER BY visit_id DESC;"))
     assert again[0].content_hash == hashes["base"]
+
+
+@pytest.mark.parametrize("kind", ["table", "stream"])
+def test_a_commit_that_finds_the_disk_full_stores_nothing_and_says_so(file_warehouse: Warehouse, kind: str) -> None:
+    before = file_warehouse.replace(VISITS, JANUARY, visits("2022-01"))
+    rows = file_warehouse.fetch(visits("2022-01", rows=60_000, cost=1.37).sql, "test")
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Few enough rows to be written at the commit and no earlier; the limit on files stands in for a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, unlimited[1]))
+    try:
+        # A lost race is tried again; this is none: a stream would have been empty the second time, and so the month.
+        with pytest.raises(WarehouseError, match="Failed to commit: Could not write"):
+            file_warehouse.replace(VISITS, JANUARY, rows.to_reader() if kind == "stream" else rows)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert file_warehouse.reports(VISITS, JANUARY) == before
+    assert file_warehouse.replace(VISITS, JANUARY, rows)[0].rows == 60_000
