@@ -9,6 +9,7 @@ from health_pipeline.deployment import LocalTarget
 from health_pipeline.privacy.pseudonym import KEY_FILE, load_key
 from health_pipeline.serving.release import pack_release
 from health_pipeline.settings import load_settings
+from health_pipeline_tests.deployment.conftest import free_port
 from health_pipeline_tests.serving.bundles import facts_of, linear_bundle
 
 
@@ -32,7 +33,7 @@ def test_a_model(tmp_path, synced):
 
 
 def test_a_release_packed_and_published(tmp_path, synced):
-    settings = load_settings(home=tmp_path)
+    settings = load_settings(home=tmp_path, serving={"port": free_port()})
     target, bundle = LocalTarget(settings), linear_bundle()
     target.check()
     digest = bundle.save(tmp_path / "models" / "one")

@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -61,7 +62,8 @@ class LocalTarget:
         """The home can be written, and the port is ours or free.
 
         Raises:
-            DeploymentError: another program listens on the port, or the home cannot be written.
+            DeploymentError: another program listens on the port, our API listens on another one, or the home cannot be
+                written.
         """
         try:
             for folder in (self.build_root, self._places.releases, self._places.traffic.parent):
@@ -74,8 +76,19 @@ class LocalTarget:
                 where=str(self._settings.home),
                 remedy="mend permissions",
             ) from error
-        if self._supervisor() is None:
+        running = self._supervisor()
+        if running is None:
             bind(self._settings.serving.host, self._port).close()
+            return
+        address = self.endpoint().url
+        try:  # the supervisor holds the socket as long as it runs, whatever becomes of its workers
+            socket.create_connection((self._shown_host.strip("[]"), self._port), timeout=10).close()
+        except ConnectionRefusedError as error:
+            raise DeploymentError(
+                f"the API that runs (process {running}) listens on another address than {address}",
+                where="HEALTH_PIPELINE_SERVING__PORT, HEALTH_PIPELINE_SERVING__HOST",
+                remedy=f"changed while it ran? Set them back, or end it (kill {running}): deploying starts it again",
+            ) from error
 
     def build(self, release: Release) -> Package:
         """The packed folder is the package."""
@@ -191,9 +204,12 @@ class LocalTarget:
 
     def endpoint(self) -> Endpoint:
         """Address and token of this environment's API."""
+        return Endpoint(f"http://{self._shown_host}:{self._port}", resolve_token(self._settings, self._places))
+
+    @property
+    def _shown_host(self) -> str:
         host = self._settings.serving.host
-        shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
-        return Endpoint(f"http://{shown}:{self._port}", resolve_token(self._settings, self._places))
+        return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
 
     def watched(self, package: Package) -> Sequence[Endpoint]:
         """The one process: it holds all releases, and answers from the one that a request is pinned to."""

@@ -198,6 +198,15 @@ def test_a_port_of_somebody_else_is_named_before_anything_changes(target):
     target.check()
 
 
+def test_a_port_that_was_changed_while_the_api_ran_is_named_before_anything_changes(target):
+    target.shift(package(target, linear_bundle()), 1.0)
+    target.check()
+    moved = LocalTarget(load_settings(home=target._settings.home, serving={"port": free_port()}))
+    with pytest.raises(DeploymentError, match="listens on another address"):
+        moved.check()
+    assert target.serving() is not None
+
+
 def test_two_who_look_at_once_do_not_take_each_other_for_the_supervisor(target, monkeypatch):
     """The file still holds the number of one that is gone, which may be any process of today."""
     from health_pipeline.deployment import local
