@@ -4,22 +4,19 @@ import dagster as dg
 
 from health_pipeline import cohort, features, monitoring
 from health_pipeline.defs.monthly import OWNERS, Input, asset_key, monthly_asset
-from health_pipeline.defs.partitions import Partitions, range_of, window
+from health_pipeline.defs.partitions import HISTORY_MONTHS, Partitions, range_of, window
 from health_pipeline.modeling import PREDICTIONS
 from health_pipeline.monitoring import DRIFT, PERFORMANCE
+from health_pipeline.monitoring.windows import SHOWN_MONTHS, drift_reads, performance_reads
 from health_pipeline.months import month_key
 from health_pipeline.promotion import CHAMPION
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse import Warehouse
 
-ROLLING_MONTHS = 12
-"""Longest rolling window of realised performance."""
-
 
 def build(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefinition]:
     """``monitoring/drift``, ``monitoring/performance`` and ``monitoring/visuals``."""
-    windows = settings.windows
-    reference = max(windows.training_months + windows.validation_months + windows.holdout_months + 1, ROLLING_MONTHS)
+    reference, measured = drift_reads(settings), performance_reads(settings)
     drift = monthly_asset(
         DRIFT,
         lambda _context, months, slices: monitoring.drift_months(
@@ -39,9 +36,10 @@ def build(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefinitio
             Warehouse.from_settings(settings), **slices, months=months, settings=settings
         ),
         inputs={
-            "predictions": Input(PREDICTIONS, before=ROLLING_MONTHS - 1),
-            "labels": Input(cohort.LABELS, before=ROLLING_MONTHS - 1),
-            "champion": Input(CHAMPION, before=ROLLING_MONTHS - 1),
+            "predictions": Input(PREDICTIONS, before=measured),
+            "labels": Input(cohort.LABELS, before=measured),
+            # The decision that accepted a model can lie years back.
+            "champion": Input(CHAMPION, before=HISTORY_MONTHS),
         },
         partitions=partitions.scored,
         kinds={"python"},
@@ -53,8 +51,8 @@ def _visuals(settings: Settings, partitions: Partitions) -> dg.AssetsDefinition:
     @dg.asset(
         key=["monitoring", "visuals"],
         deps=[
-            dg.AssetDep(asset_key(DRIFT), partition_mapping=window(ROLLING_MONTHS - 1)),
-            dg.AssetDep(asset_key(PERFORMANCE), partition_mapping=window(ROLLING_MONTHS - 1)),
+            dg.AssetDep(asset_key(DRIFT), partition_mapping=window(SHOWN_MONTHS - 1)),
+            dg.AssetDep(asset_key(PERFORMANCE), partition_mapping=window(SHOWN_MONTHS - 1)),
         ],
         partitions_def=partitions.scored,
         backfill_policy=dg.BackfillPolicy.single_run(),

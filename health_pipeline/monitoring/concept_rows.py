@@ -10,14 +10,12 @@ from health_pipeline.monitoring.comparison import Row
 from health_pipeline.monitoring.concept import Change, Outcomes, combine, compare_outcomes
 from health_pipeline.monitoring.estimation import logit
 from health_pipeline.monitoring.statuses import CONCEPT_METRIC
+from health_pipeline.monitoring.windows import CONCEPT_MONTHS
 from health_pipeline.months import Month, MonthRange, shift
 
 if TYPE_CHECKING:
     from health_pipeline.monitoring.scored import Scored
     from health_pipeline.settings import Settings
-
-REFERENCE_MONTHS = 12
-"""A window and its reference together reach this many months back."""
 
 RELEVANT_SHIFT = 0.25
 """Smallest change of the log-odds (odds times 1.28) in any stratum, or of the slope, that is worth an alarm."""
@@ -70,7 +68,7 @@ def _compare(rows: Scored, month: Month, window: int, settings: Settings) -> Cha
     covered = MonthRange(shift(month, 1 - window), month)
     if not set(covered) <= rows.matured_months:
         return None
-    before = MonthRange(shift(month, -REFERENCE_MONTHS), shift(month, -window))
+    before = MonthRange(shift(month, -CONCEPT_MONTHS), shift(month, -window))
     return compare_outcomes(
         _outcomes(rows.during(covered).matured), _outcomes(rows.during(before).matured), settings.privacy.small_number
     )

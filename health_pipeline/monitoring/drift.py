@@ -29,6 +29,7 @@ from health_pipeline.monitoring.live import live_rows
 from health_pipeline.monitoring.rows import to_table
 from health_pipeline.monitoring.scores import score_rows
 from health_pipeline.monitoring.tables import DRIFT
+from health_pipeline.monitoring.windows import SEASON_MONTHS
 from health_pipeline.months import Month, MonthRange, shift
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse.slices import Slice
@@ -44,7 +45,7 @@ _log = structlog.get_logger(__name__)
 
 def season_window(month: Month, settings: Settings) -> MonthRange | None:
     """The three months around the same month of the year before; None before there was such a year."""
-    first = shift(month, -13)
+    first = shift(month, -SEASON_MONTHS)
     return MonthRange(first, shift(month, -11)) if first >= settings.start_month else None
 
 

@@ -11,6 +11,7 @@ from health_pipeline.monitoring.dashboard import Panel, Tile, render
 from health_pipeline.monitoring.decisions import Decision, decisions
 from health_pipeline.monitoring.statuses import month_statuses, rows_of, worst
 from health_pipeline.monitoring.tables import DRIFT, PERFORMANCE
+from health_pipeline.monitoring.windows import SHOWN_MONTHS
 from health_pipeline.months import Month, MonthRange, shift
 from health_pipeline.warehouse.slices import Slice
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from health_pipeline.settings import Settings
     from health_pipeline.warehouse import Warehouse
 
-SHOWN_MONTHS = 24
 CALIBRATION_MONTHS = 12
 _TENTHS = 10
 

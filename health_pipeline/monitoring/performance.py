@@ -12,7 +12,7 @@ import structlog
 from health_pipeline.modeling.metrics import METRICS, Estimate, measure_with_intervals
 from health_pipeline.monitoring import baselines
 from health_pipeline.monitoring.comparison import Row
-from health_pipeline.monitoring.concept_rows import REFERENCE_MONTHS, concept_rows
+from health_pipeline.monitoring.concept_rows import concept_rows
 from health_pipeline.monitoring.deployed import ROLE, deployed_predictions
 from health_pipeline.monitoring.estimation import ESTIMABLE, LABEL_METRICS, expected_performance, recalibration
 from health_pipeline.monitoring.limits import judge
@@ -20,6 +20,7 @@ from health_pipeline.monitoring.rows import to_table
 from health_pipeline.monitoring.scored import Scored, roles, same_scores, scored_rows
 from health_pipeline.monitoring.statuses import JUDGED_METRICS
 from health_pipeline.monitoring.tables import PERFORMANCE
+from health_pipeline.monitoring.windows import performance_reads
 from health_pipeline.months import Month, MonthRange, shift
 from health_pipeline.privacy import hidden_groups
 from health_pipeline.settings import Settings
@@ -44,7 +45,7 @@ def performance_months(
 
     Args:
         warehouse: open for reading.
-        predictions: ``gold.predictions``; twelve months back are read whatever the width.
+        predictions: ``gold.predictions``; ``performance_reads`` months back are read whatever the width.
         labels: ``gold.labels``, as far as they have matured.
         champion: ``models.champion``, for what the gates accepted on the holdout; read from the first decision on.
         months: months to produce.
@@ -57,8 +58,7 @@ def performance_months(
     from health_pipeline.features import FEATURE_TABLE
     from health_pipeline.modeling.parallel import in_order, one_blas_thread, plan_threads
 
-    back = max(*settings.monitoring.rolling_months, settings.monitoring.calibration_months + 1, REFERENCE_MONTHS)
-    span = months.widen(before=back)
+    span = months.widen(before=performance_reads(settings))
     served = deployed_predictions(warehouse, Slice(FEATURE_TABLE, span), predictions, span, settings)
     with warehouse.read(f"performance {months}") as connection:
         decisions = champion.only(MonthRange(min(settings.start_month, span.first), months.last))

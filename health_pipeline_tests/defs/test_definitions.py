@@ -85,6 +85,10 @@ def test_what_month_m_reads(graph):
         "2023-04-01",
     ]
     assert parents(["models", "champion"], ["models", "champion"], "2023-06-01") == ["2023-05-01"]
+    for read in (["gold", "predictions"], ["gold", "labels"]):  # the concept of M is held against twelve months before
+        assert parents(["monitoring", "performance"], read, "2024-06-01")[0] == "2023-06-01"
+    assert parents(["monitoring", "performance"], ["models", "champion"], "2024-12-01")[0] == "2023-02-01"
+    assert parents(["monitoring", "visuals"], ["monitoring", "drift"], "2024-12-01")[0] == "2023-02-01"
 
 
 def test_jobs_sensors_and_schedule(defs):

@@ -17,7 +17,8 @@ from health_pipeline.monitoring.estimation import expected_performance
 from health_pipeline.monitoring.figures import draw_month
 from health_pipeline.monitoring.limits import judge
 from health_pipeline.monitoring.scored import Scored
-from health_pipeline.months import MonthRange, parse_month, shift
+from health_pipeline.monitoring.windows import performance_reads
+from health_pipeline.months import Month, MonthRange, parse_month, shift
 from health_pipeline.promotion.tables import CHAMPION
 from health_pipeline_tests.monitoring.conftest import MONTHS, Hospital, hospital, rewrite
 
@@ -45,6 +46,24 @@ def test_a_range_gives_the_rows_of_single_months(stable: Hospital, table: pa.Tab
     single = [performance(stable, MonthRange(month, month)) for month in MONTHS]
     assert table.equals(pa.concat_tables(single))
     stable.warehouse.replace(PERFORMANCE, MONTHS, table)
+
+
+def test_what_the_graph_says_is_read_is_what_is_read(tmp_path: Path) -> None:
+    short = {"training_months": 2, "min_training_months": 2, "validation_months": 1, "holdout_months": 1}
+    found = hospital(tmp_path, windows=short)
+    last = found.labels.months.last
+    month = MonthRange(last, last)
+    rows = performance(found, month)
+    oldest = shift(last, -performance_reads(found.settings))
+
+    def without(until: Month) -> pa.Table:
+        with found.warehouse.write("test") as connection:
+            for table in ("gold.predictions", "gold.labels"):
+                connection.execute(f"DELETE FROM {table} WHERE month <= DATE '{until}'")
+        return performance(found, month)
+
+    assert without(shift(oldest, -1)).equals(rows)
+    assert not without(oldest).equals(rows)
 
 
 def test_a_champion_of_many_months_is_measured_against_what_the_gates_accepted(tmp_path: Path) -> None:
