@@ -126,20 +126,22 @@ class TicketLock:
         try:
             fcntl.flock(counter, fcntl.LOCK_EX)
             # A counter lost in a power cut must not hand out numbers that stand before live tickets.
-            number = max(int(os.pread(counter, 32, 0) or b"0"), *(n for n, _, _ in self._tickets()), 0) + 1
+            counted = os.pread(counter, 32, 0)
+            number = max(int(counted) if counted.isdigit() else 0, *(n for n, _, _ in self._tickets()), 0) + 1
             os.pwrite(counter, b"%020d" % number, 0)
             draft = self.folder / "draft"
             draft.unlink(missing_ok=True)  # of somebody who died right here; nobody else is here now
-            descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            _open_descriptors.add(descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            about = {"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose, "since": time.time()}
-            os.write(descriptor, json.dumps(about).encode())
-            path = self.folder / f"{number:020d}-{kind}"
-            draft.rename(path)
+            ticket = Ticket(self.folder / f"{number:020d}-{kind}", number, kind, _open_locked(draft))
+            try:
+                about = {"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose, "since": time.time()}
+                os.write(ticket.descriptor, json.dumps(about).encode())
+                draft.rename(ticket.path)
+            except BaseException:  # a full disk would cost a descriptor with every try, until none is left
+                ticket.release()
+                raise
         finally:
             os.close(counter)
-        return Ticket(path, number, kind, descriptor)
+        return ticket
 
     def _tickets(self) -> list[tuple[int, str, Path]]:
         found = []
@@ -157,6 +159,14 @@ class TicketLock:
             if (kind == "write" or ticket.kind == "write") and _is_alive(path):
                 return path
         return None
+
+
+def _open_locked(path: Path) -> int:
+    """A new file that this process keeps locked until it is closed, and no forked child does."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    _open_descriptors.add(descriptor)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
 
 
 def _is_alive(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -146,3 +147,29 @@ def test_a_forked_child_does_not_keep_the_ticket_of_its_parent(lock: TicketLock)
     lock.acquire("write", "next", 1).release()
     os.close(writer)
     os.waitpid(child, 0)
+
+
+def test_a_full_disk_costs_no_descriptor(lock: TicketLock, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock.acquire("write", "before", 1).release()
+    opened = len(list(Path("/proc/self/fd").iterdir()))
+
+    def full(descriptor: int, text: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        for _ in range(3):
+            with pytest.raises(OSError, match="No space left"):
+                lock.acquire("write", "on the full disk", 1)
+    assert len(list(Path("/proc/self/fd").iterdir())) == opened
+    lock.acquire("write", "after", 1).release()
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 20])
+def test_a_counter_that_a_power_cut_left_unwritten_starts_behind_those_who_wait(lock: TicketLock, left: bytes) -> None:
+    first = lock.acquire("write", "first", 1)
+    (lock.folder / "counter").write_bytes(left)
+    with pytest.raises(LockTimeoutError):
+        lock.acquire("write", "second", 0.05)
+    first.release()
+    lock.acquire("write", "third", 1).release()
