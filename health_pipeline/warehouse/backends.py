@@ -140,5 +140,8 @@ def _ducklake(settings: Settings, config: dict[str, Any], reads_s3: bool) -> Bac
         address = catalog if "://" in catalog else catalog.partition(":")[2]
         target = f"{_ON_SERVER}{address}"
         return Backend(target, None, options, ("ducklake", "postgres_scanner"), config, s3)
+    if not (settings.warehouse.catalog or settings.warehouse.data_path):
+        # Both lie in the home and move with it; DuckLake would insist on the path under which it was created.
+        options = (*options, "OVERRIDE_DATA_PATH true")
     file = Path(catalog).resolve()
     return Backend(f"ducklake:{file}", file, options, ("ducklake",), config, s3)

@@ -122,6 +122,19 @@ def test_a_stream_holds_no_lock_and_leaves_no_file(file_warehouse: Warehouse, tm
     assert list(file_warehouse.backend.spill.glob("*.arrow")) == []
 
 
+@pytest.mark.parametrize("backend", ["duckdb", "encrypted", "ducklake"])
+def test_a_home_that_was_moved_is_read_and_written(tmp_path: Path, backend: str) -> None:
+    def at(name: str) -> Warehouse:
+        chosen = {"backend": backend, "encryption_key": "a key for tests only"}
+        return Warehouse.from_settings(Settings(home=tmp_path / name, warehouse=chosen))
+
+    stored = at("before").replace(VISITS, JANUARY, visits("2022-01", rows=500))
+    (tmp_path / "before").rename(tmp_path / "after")
+    assert at("after").reports(VISITS, JANUARY) == stored
+    assert at("after").replace(VISITS, JANUARY, visits("2022-01", rows=900))[0].rows == 900
+    assert not (tmp_path / "before").exists()
+
+
 def test_a_conflict_is_tried_again_and_other_errors_are_not() -> None:
     tries = []
 
