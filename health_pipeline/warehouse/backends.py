@@ -134,7 +134,7 @@ def _ducklake(settings: Settings, config: dict[str, Any], reads_s3: bool) -> Bac
     home = settings.home.resolve()
     catalog = settings.warehouse.catalog or str(home / "catalog.ducklake")
     data = settings.warehouse.data_path or str(home / "lake")
-    options = (f"DATA_PATH {quote(data)}",)
+    options: tuple[str, ...] = (f"DATA_PATH {quote(data)}",)
     s3 = reads_s3 or data.startswith("s3://")
     if catalog.startswith(("postgres:", "postgresql:")):
         address = catalog if "://" in catalog else catalog.partition(":")[2]
