@@ -24,11 +24,12 @@ def build(settings: Settings, partitions: Partitions) -> list[dg.AssetsDefinitio
         }
 
     cohort_version = load_definition(settings.cohort.definition).cohort_version
+    looks_back = features.LOOKBACK_MONTHS - 1  # it counts the month itself
     feature_inputs = {
-        "admissions": Input(SILVER["admissions"], before=features.LOOKBACK_MONTHS),
+        "admissions": Input(SILVER["admissions"], before=looks_back),
         "patients": Input(SILVER["patients"], before=HISTORY_MONTHS),
-        "events": Input(SILVER["clinical_events"], before=features.LOOKBACK_MONTHS),
-        "claims": Input(SILVER["claims"], before=features.LOOKBACK_MONTHS),
+        "events": Input(SILVER["clinical_events"], before=looks_back),
+        "claims": Input(SILVER["claims"], before=looks_back),
     }
     return [
         monthly_asset(

@@ -20,7 +20,7 @@ def features_query(
     sources give NULLs, never fewer rows.
 
     Args:
-        admissions: silver.admissions of the months and ``LOOKBACK_MONTHS`` before.
+        admissions: silver.admissions of the months and the ``LOOKBACK_MONTHS - 1`` before.
         patients: silver.patients of all months up to the range.
         events: silver.clinical_events, as admissions.
         claims: silver.claims, as admissions.

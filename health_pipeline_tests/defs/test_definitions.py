@@ -78,6 +78,8 @@ def test_what_month_m_reads(graph):
 
     assert parents(["gold", "labels"], ["silver", "admissions"], "2022-03-01")[-1] == "2022-04-01"
     assert parents(["gold", "features"], ["silver", "claims"], "2022-03-01")[-1] == "2022-03-01"
+    for table in ("admissions", "clinical_events", "claims"):  # nothing rests on what landed thirteen months before
+        assert parents(["gold", "features"], ["silver", table], "2023-03-01")[0] == "2022-03-01"
     assert parents(["models", "xgboost"], ["gold", "labels"], "2023-06-01")[-1] == "2023-04-01"
     assert parents(["models", "champion"], ["gold", "labels"], "2023-06-01") == [
         "2023-02-01",
