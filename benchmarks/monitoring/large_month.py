@@ -2,22 +2,24 @@
 
     python -m benchmarks.monitoring.large_month [--rows 100000] [--features 120] [--reference-months 12]
 
-The tables are written by one process; drift is then computed in a fresh one, whose peak memory is reported.
+The tables are written by one process; drift and performance are then computed in a fresh one each, whose peak memory is
+reported. Three roles are scored (two candidates and the champion), outcomes are known but for the last month's.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import health_pipeline.features as features_room
+from health_pipeline.cohort.tables import LABELS
 from health_pipeline.modeling.tables import PREDICTIONS
-from health_pipeline.monitoring import drift_months
+from health_pipeline.monitoring import drift_months, performance_months
 from health_pipeline.months import MonthRange, parse_month, shift
 from health_pipeline.promotion.tables import CHAMPION
 from health_pipeline.settings import Settings, load_settings
@@ -25,6 +27,20 @@ from health_pipeline.warehouse import Column, Query, Slice, Table, Warehouse
 from health_pipeline_tests.monitoring.hospital import champion_rows
 
 START = parse_month("2020-01")
+GROUPS = (
+    ("sex", "VARCHAR", "['female', 'male'][1 + i % 2]"),
+    ("race", "VARCHAR", "['white', 'black', 'asian', 'hispanic', 'other'][1 + i % 5]"),
+    ("payer", "VARCHAR", "['medicare', 'medicaid', 'commercial', 'self_pay'][1 + i % 4]"),
+    ("age_years", "DOUBLE", "18 + i % 80"),
+    ("discharge_disposition", "VARCHAR", "['home', 'home_health', 'skilled_nursing', 'rehabilitation'][1 + i % 4]"),
+    ("prior_inpatient_365d_log", "DOUBLE", "ln(1 + i % 3)"),
+    ("prior_emergency_365d_log", "DOUBLE", "ln(1 + i % 2)"),
+    ("charlson_heart_failure", "BOOLEAN", "i % 6 = 0"),
+    ("charlson_chronic_pulmonary", "BOOLEAN", "i % 7 = 0"),
+    ("admission_type", "VARCHAR", "['emergency', 'urgent', 'elective'][1 + i % 3]"),
+    ("length_of_stay_days", "DOUBLE", "i % 11"),
+)
+"""Columns of segments and strata, with the SQL that fills them."""
 
 
 def table_of(features: int) -> Table:
@@ -34,6 +50,7 @@ def table_of(features: int) -> Table:
         (
             Column("month", "DATE"),
             Column("encounter_id", "VARCHAR"),
+            *(Column(name, type_) for name, type_, _ in GROUPS),
             *(Column(f"number_{i}", "DOUBLE") for i in range(features * 3 // 4)),
             *(Column(f"category_{i}", "VARCHAR") for i in range(features - features * 3 // 4)),
         ),
@@ -55,39 +72,54 @@ def write(settings: Settings, rows: int, features: int) -> None:
     )
     for current in MonthRange(START, month):
         keys = f"DATE '{current}' AS month, '{current}-' || i AS encounter_id"
-        sql = f"SELECT {keys}, {numbers}, {words} FROM range({rows}) t(i)"
+        groups = ", ".join(f"{sql} AS {name}" for name, _, sql in GROUPS)
+        sql = f"SELECT {keys}, {groups}, {numbers}, {words} FROM range({rows}) t(i)"
         warehouse.replace(table, MonthRange(current, current), Query(sql))
     one = MonthRange(month, month)
     warehouse.replace(CHAMPION, one, champion_rows(one))
-    scored = MonthRange(shift(month, -1), month)
+    scored = MonthRange(START, month)
     scores = (
         "SELECT month, encounter_id, encounter_id AS patient_key, 'logistic_regression-a' AS model_id, "
-        "'champion' AS model_role, random() AS probability, random() < 0.2 AS label, 0.5 AS confidence, "
-        f"TIMESTAMP '2024-01-01' AS inference_dt, '' AS feature_hash, NULL AS warnings FROM {Slice(table, scored)}"
+        "role AS model_role, random() AS probability, random() < 0.2 AS label, 0.5 AS confidence, "
+        "TIMESTAMP '2024-01-01' AS inference_dt, '' AS feature_hash, NULL AS warnings "
+        f"FROM {Slice(table, scored)}, unnest(['model_1', 'model_2', 'champion']) AS roles(role)"
     )
     warehouse.replace(PREDICTIONS, scored, Query(scores))
+    matured = MonthRange(START, shift(month, -1))
+    outcomes = (
+        "SELECT month, encounter_id, encounter_id AS patient_key, month::TIMESTAMP AS discharged_at, "
+        "random() < 0.15 AS readmitted_30d, NULL AS readmitted_at, 'derived' AS outcome_source, 'a' AS cohort_version "
+        f"FROM {Slice(table, matured)}"
+    )
+    warehouse.replace(LABELS, matured, Query(outcomes))
 
 
-def measure(settings: Settings, features: int) -> None:
+def peak_mib() -> int:
+    """Largest resident size of this program so far; ``getrusage`` would begin with that of the parent."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) // 1024
+
+
+def measure(settings: Settings, features: int, what: str) -> None:
     warehouse, month = Warehouse.from_settings(settings), settings.first_model_month
     history = MonthRange(START, month)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Without outcomes the month is estimated only; performance is of the month before, whose outcomes have come.
+    one = MonthRange(month, month) if what == "drift" else MonthRange(shift(month, -1), shift(month, -1))
+    predictions, champion = Slice(PREDICTIONS, history), Slice(CHAMPION, one)
+    features_room.FEATURE_TABLE = table_of(features)
+    before = peak_mib()
     started, cpu = time.perf_counter(), time.process_time()
-    one = MonthRange(month, month)
-    found = drift_months(
-        warehouse,
-        Slice(table_of(features), history),
-        Slice(PREDICTIONS, history),
-        Slice(CHAMPION, one),
-        one,
-        settings,
-    )
+    if what == "drift":
+        found = drift_months(warehouse, Slice(table_of(features), history), predictions, champion, one, settings)
+    else:
+        found = performance_months(warehouse, predictions, Slice(LABELS, history), champion, one, settings)
     report = {
+        "what": what,
         "rows": found.num_rows,
         "seconds": round(time.perf_counter() - started, 2),
         "cpu_seconds": round(time.process_time() - cpu, 2),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "of_that_before_mib": before // 1024,
+        "peak_mib": peak_mib(),
+        "of_that_before_mib": before,
     }
     print(json.dumps(report))
 
@@ -97,15 +129,25 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--features", type=int, default=120)
     parser.add_argument("--reference-months", type=int, default=12)
-    parser.add_argument("--measure", metavar="HOME")
+    parser.add_argument("--measure", nargs=2, metavar=("HOME", "WHAT"))
     arguments = parser.parse_args()
     if arguments.measure:
-        measure(settings_of(arguments.measure, arguments.reference_months), arguments.features)
+        home, what = arguments.measure
+        measure(settings_of(home, arguments.reference_months), arguments.features, what)
         return
     with tempfile.TemporaryDirectory() as home:
         write(settings_of(home, arguments.reference_months), arguments.rows, arguments.features)
-        command = [sys.executable, "-m", "benchmarks.monitoring.large_month", *sys.argv[1:], "--measure", home]
-        subprocess.run(command, check=True)
+        for what in ("drift", "performance"):
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.monitoring.large_month",
+                *sys.argv[1:],
+                "--measure",
+                home,
+                what,
+            ]
+            subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":
