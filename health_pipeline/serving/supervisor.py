@@ -100,7 +100,7 @@ class Supervisor:
 
 
 def supervise(command: Sequence[str], places: Places, sock: socket.socket) -> None:
-    """Run a supervisor, one per environment.
+    """Run a supervisor, one per environment; closes the socket in the end.
 
     Raises:
         DeploymentError: another supervisor runs for this environment.
@@ -127,6 +127,7 @@ def supervise(command: Sequence[str], places: Places, sock: socket.socket) -> No
     try:
         Supervisor(command, places, sock).run()
     finally:
+        sock.close()  # first: whoever finds the lock free may bind the address
         lock.close()
 
 

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import multiprocessing
 import stat
+from concurrent.futures import ProcessPoolExecutor
 
 import duckdb
 import pytest
@@ -40,8 +41,9 @@ def test_a_key_is_generated_once_for_its_owner_only(settings):
 
 
 def test_processes_that_begin_at_once_share_one_key(settings):
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        keys = pool.map(load_key, [settings] * 8)
+    # A multiprocessing.Pool ends its processes by force, and can wait for ever for one that it has just started.
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
+        keys = list(pool.map(load_key, [settings] * 8))
     assert len(set(keys)) == 1
     assert [each.name for each in settings.home.iterdir()] == [KEY_FILE]
 
