@@ -226,7 +226,7 @@ class MonitoringSettings(Section):
     unseen_warning: Rate = Field(0.01, description="share of rows with a category unknown to the reference: warning")
     unseen_alarm: Rate = Field(0.05, description="share of rows with a category unknown to the reference: alarm")
     rolling_months: tuple[PositiveCount, ...] = Field((1, 3, 6, 12), description="windows of realised performance")
-    bootstrap_replicates: PositiveCount = Field(200, description="most patient-clustered replicates of an interval")
+    bootstrap_replicates: PositiveCount = Field(200, description="patient-clustered replicates of an interval")
     calibration_months: PositiveCount = Field(6, description="matured months that recalibrate estimated performance")
     png: Literal["latest", "all", "off"] = Field(
         "latest", description="months of a run whose figures are exported as PNG beside the dashboard"

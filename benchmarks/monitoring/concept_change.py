@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -188,13 +189,16 @@ def pooled(months: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Scored:
     probability = np.concatenate([month["probability"] for month in chosen])
     return Scored(
         np.repeat([np.datetime64(shift(START, number)) for number in numbers], sizes),
-        np.full(sum(sizes), "model"),
+        pd.Categorical.from_codes(np.zeros(sum(sizes), np.int8), ["model"]),
         np.concatenate([month["person"] for month in chosen]),
         probability,
         (probability > 0.2).astype(float),
         np.concatenate([month["outcome"] for month in chosen]),
         {},
-        {name: np.concatenate([month["strata"][name] for month in chosen]) for name in chosen[0]["strata"]},
+        {
+            name: pd.Categorical(np.concatenate([month["strata"][name] for month in chosen]))
+            for name in chosen[0]["strata"]
+        },
     )
 
 

@@ -1,9 +1,10 @@
 """Time and memory of monitoring one month of 100,000 admissions and 120 features against a year of them.
 
-    python -m benchmarks.monitoring.large_month [--rows 100000] [--features 120] [--reference-months 12]
+    python -m benchmarks.monitoring.large_month [--rows 100000] [--features 120] [--memory-limit 600MB]
 
 The tables are written by one process; drift and performance are then computed in a fresh one each, whose peak memory is
-reported. Three roles are scored (two candidates and the champion), outcomes are known but for the last month's.
+reported; DuckDB's part of it, mostly cached pages, is what ``--memory-limit`` allows. Three roles are scored (two
+candidates and the champion), outcomes are known but for the last month's.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from health_pipeline.modeling.tables import PREDICTIONS
 from health_pipeline.monitoring import drift_months, performance_months
 from health_pipeline.months import MonthRange, parse_month, shift
 from health_pipeline.promotion.tables import CHAMPION
-from health_pipeline.settings import Settings, load_settings
+from health_pipeline.settings import Settings, WarehouseSettings, load_settings
 from health_pipeline.warehouse import Column, Query, Slice, Table, Warehouse
 from health_pipeline_tests.monitoring.hospital import champion_rows
 
@@ -58,9 +59,15 @@ def table_of(features: int) -> Table:
     )
 
 
-def settings_of(home: str, reference_months: int) -> Settings:
+def settings_of(home: str, reference_months: int, memory_limit: str) -> Settings:
     windows = {"training_months": reference_months, "min_training_months": reference_months}
-    return load_settings(home=Path(home), start_month="2020-01", end_month="2029-12", windows=windows)
+    return load_settings(
+        home=Path(home),
+        start_month="2020-01",
+        end_month="2029-12",
+        windows=windows,
+        warehouse={"memory_limit": memory_limit},
+    )
 
 
 def write(settings: Settings, rows: int, features: int) -> None:
@@ -129,25 +136,18 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--features", type=int, default=120)
     parser.add_argument("--reference-months", type=int, default=12)
+    parser.add_argument("--memory-limit", default=WarehouseSettings().memory_limit)
     parser.add_argument("--measure", nargs=2, metavar=("HOME", "WHAT"))
-    arguments = parser.parse_args()
-    if arguments.measure:
-        home, what = arguments.measure
-        measure(settings_of(home, arguments.reference_months), arguments.features, what)
+    given = parser.parse_args()
+    if given.measure:
+        home, what = given.measure
+        measure(settings_of(home, given.reference_months, given.memory_limit), given.features, what)
         return
     with tempfile.TemporaryDirectory() as home:
-        write(settings_of(home, arguments.reference_months), arguments.rows, arguments.features)
+        write(settings_of(home, given.reference_months, given.memory_limit), given.rows, given.features)
+        again = [sys.executable, "-m", "benchmarks.monitoring.large_month", *sys.argv[1:], "--measure", home]
         for what in ("drift", "performance"):
-            command = [
-                sys.executable,
-                "-m",
-                "benchmarks.monitoring.large_month",
-                *sys.argv[1:],
-                "--measure",
-                home,
-                what,
-            ]
-            subprocess.run(command, check=True)
+            subprocess.run([*again, what], check=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ __all__ = [
     "Estimate",
     "PairedDifference",
     "Resampled",
+    "cluster_codes",
+    "draw_clusters",
     "interval",
     "measure",
     "measure_with_intervals",
@@ -75,7 +77,12 @@ class PairedDifference:
     replicates: Floats
 
 
-def _cluster_codes(clusters: ArrayLike | None, rows: int) -> tuple[NDArray[np.intp], int]:
+def cluster_codes(clusters: ArrayLike | None, rows: int) -> tuple[NDArray[np.intp], int]:
+    """Number of each row's cluster, shape (rows,), and how many clusters there are.
+
+    Raises:
+        ValueError: not one cluster for each row.
+    """
     if clusters is None:
         return np.arange(rows), rows
     names, codes = np.unique(np.asarray(clusters), return_inverse=True)
@@ -84,8 +91,15 @@ def _cluster_codes(clusters: ArrayLike | None, rows: int) -> tuple[NDArray[np.in
     return codes.astype(np.intp), int(names.size)
 
 
-def _draws(count: int, replicates: int, rows: int, seed: int) -> Iterator[Weights]:
-    """Chunks of cluster weights, shape (<= chunk, clusters): how often each cluster was drawn."""
+def draw_clusters(count: int, replicates: int, rows: int, seed: int) -> Iterator[Weights]:
+    """Chunks of cluster weights, shape (<= chunk, clusters): how often each cluster was drawn.
+
+    Args:
+        count: clusters.
+        replicates: resamples, in all chunks together.
+        rows: weights a resample needs in the end; a chunk is as many resamples as keep memory small.
+        seed: the same seed draws the same clusters.
+    """
     random = np.random.default_rng(seed)
     precision = np.float32 if rows < _EXACT_IN_SINGLE else np.float64
     chunk = max(1, min(replicates, _CHUNK_CELLS // max(rows, 1)))
@@ -95,13 +109,15 @@ def _draws(count: int, replicates: int, rows: int, seed: int) -> Iterator[Weight
         yield np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count).astype(precision)
 
 
-def measure(y: ArrayLike, p: ArrayLike, threshold: float = 0.5, metrics: Sequence[str] = METRICS) -> dict[str, float]:
+def measure(
+    y: ArrayLike, p: ArrayLike, threshold: ArrayLike = 0.5, metrics: Sequence[str] = METRICS
+) -> dict[str, float]:
     """Values of the measures.
 
     Args:
         y: outcome, 0 or 1, shape (rows,).
         p: probability, shape (rows,).
-        threshold: probability from which a row is called positive.
+        threshold: probability from which a row is called positive; one for all rows, or shape (rows,).
         metrics: names from :data:`METRICS`.
 
     Returns:
@@ -116,7 +132,7 @@ def measure_with_intervals(
     y: ArrayLike,
     p: ArrayLike,
     *,
-    threshold: float = 0.5,
+    threshold: ArrayLike = 0.5,
     clusters: ArrayLike | None = None,
     metrics: Sequence[str] = METRICS,
     replicates: int = 1000,
@@ -128,7 +144,7 @@ def measure_with_intervals(
     Args:
         y: outcome, 0 or 1, shape (rows,).
         p: probability, shape (rows,).
-        threshold: probability from which a row is called positive.
+        threshold: probability from which a row is called positive; one for all rows, or shape (rows,).
         clusters: patient of each row; None takes every row for a patient of its own.
         metrics: names from :data:`METRICS`.
         replicates: resamples.
@@ -142,7 +158,7 @@ def measure_with_intervals(
 
 def resample(
     y: ArrayLike,
-    models: Sequence[tuple[ArrayLike, float]],
+    models: Sequence[tuple[ArrayLike, ArrayLike]],
     *,
     clusters: ArrayLike | None,
     metrics: Sequence[str],
@@ -153,7 +169,7 @@ def resample(
 
     Args:
         y: outcome, 0 or 1, shape (rows,).
-        models: probabilities, shape (rows,), and label threshold of each model.
+        models: probabilities, shape (rows,), and label threshold of each model, one or shape (rows,).
         clusters: patient of each row; None takes every row for a patient of its own.
         metrics: names from :data:`METRICS`.
         replicates: resamples.
@@ -163,10 +179,10 @@ def resample(
         For each model its measures by name.
     """
     ranked = [RankedRows(y, p, threshold) for p, threshold in models]
-    codes, count = _cluster_codes(clusters, ranked[0].size)
+    codes, count = cluster_codes(clusters, ranked[0].size)
     functions = [{name: weighted_measure(name, rows) for name in metrics} for rows in ranked]
     resampled: list[dict[str, list[Floats]]] = [{name: [] for name in metrics} for _ in ranked]
-    for drawn in _draws(count, replicates, ranked[0].size, seed):
+    for drawn in draw_clusters(count, replicates, ranked[0].size, seed):
         for rows, of_model, parts in zip(ranked, functions, resampled, strict=True):
             weights = drawn[:, codes[rows.order]]
             for name, function in of_model.items():

@@ -7,6 +7,7 @@ intervals affordable. The public functions are in :mod:`health_pipeline.modeling
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,18 @@ _TOP_SHARE = 0.1
 
 
 class RankedRows:
-    """Rows sorted by descending score with everything measures need, ready to be weighted."""
+    """Rows sorted by descending score with everything measures need, ready to be weighted.
 
-    def __init__(self, y: ArrayLike, p: ArrayLike, threshold: float) -> None:
+    Args:
+        y: outcome, 0 or 1, shape (rows,).
+        p: score, shape (rows,).
+        threshold: score from which a row is called positive; one for all rows, or shape (rows,).
+
+    Raises:
+        ValueError: no rows, or vectors of different lengths.
+    """
+
+    def __init__(self, y: ArrayLike, p: ArrayLike, threshold: ArrayLike) -> None:
         outcome = np.asarray(y, dtype=np.float64)
         score = np.asarray(p, dtype=np.float64)
         if outcome.shape != score.shape or outcome.ndim != 1:
@@ -56,13 +66,33 @@ class RankedRows:
             raise ValueError("no rows to measure")
         self.order = np.argsort(-score, kind="stable")
         self.y, self.p = outcome[self.order], score[self.order]
-        clipped = np.clip(self.p, _EPSILON, 1 - _EPSILON)
-        self.logit = np.log(clipped / (1 - clipped))
-        self.log_loss = -(self.y * np.log(clipped) + (1 - self.y) * np.log1p(-clipped))
-        self.predicted = self.p >= threshold
-        self.positive = self.y.astype(np.float32)
+        self.threshold = np.broadcast_to(np.asarray(threshold, dtype=np.float64), score.shape)[self.order]
         starts = np.flatnonzero(np.r_[True, self.p[1:] != self.p[:-1]])
         self.tie_starts: NDArray[np.intp] | None = starts if starts.size < self.p.size else None
+
+    @cached_property
+    def _clipped(self) -> Floats:
+        return np.clip(self.p, _EPSILON, 1 - _EPSILON)
+
+    @cached_property
+    def logit(self) -> Floats:
+        """Log-odds of the score."""
+        return np.asarray(np.log(self._clipped / (1 - self._clipped)))
+
+    @cached_property
+    def log_loss(self) -> Floats:
+        """Loss of each row."""
+        return np.asarray(-(self.y * np.log(self._clipped) + (1 - self.y) * np.log1p(-self._clipped)))
+
+    @cached_property
+    def predicted(self) -> Floats:
+        """1.0 where the score calls a positive."""
+        return (self.p >= self.threshold).astype(np.float64)
+
+    @cached_property
+    def positive(self) -> NDArray[np.float32]:
+        """The outcome in single precision."""
+        return self.y.astype(np.float32)
 
     @property
     def size(self) -> int:
@@ -70,19 +100,20 @@ class RankedRows:
         return int(self.y.size)
 
 
-def _ratio_columns(rows: RankedRows) -> dict[str, tuple[Floats, Floats]]:
-    """Measures that are a ratio of two weighted sums: numerator and denominator of each row."""
-    y, p, predicted = rows.y, rows.p, rows.predicted.astype(np.float64)
-    one = np.ones_like(y)
-    return {
-        "accuracy": (predicted * y + (1 - predicted) * (1 - y), one),
-        "precision": (predicted * y, predicted),
-        "recall": (predicted * y, y),
-        "f1": (2 * predicted * y, predicted + y),
-        "brier": ((p - y) ** 2, one),
-        "log_loss": (rows.log_loss, one),
-        "observed_expected": (y, p),
-    }
+def _one(rows: RankedRows) -> Floats:
+    return np.ones_like(rows.y)
+
+
+_RATIOS: dict[str, tuple[Callable[[RankedRows], Floats], Callable[[RankedRows], Floats]]] = {
+    "accuracy": (lambda rows: rows.predicted * rows.y + (1 - rows.predicted) * (1 - rows.y), _one),
+    "precision": (lambda rows: rows.predicted * rows.y, lambda rows: rows.predicted),
+    "recall": (lambda rows: rows.predicted * rows.y, lambda rows: rows.y),
+    "f1": (lambda rows: 2 * rows.predicted * rows.y, lambda rows: rows.predicted + rows.y),
+    "brier": (lambda rows: (rows.p - rows.y) ** 2, _one),
+    "log_loss": (lambda rows: rows.log_loss, _one),
+    "observed_expected": (lambda rows: rows.y, lambda rows: rows.p),
+}
+"""Measures that are a ratio of two weighted sums: numerator and denominator of each row."""
 
 
 def _sums(weights: Weights, columns: Floats) -> Floats:
@@ -177,9 +208,8 @@ WeightedMeasure = Callable[[Weights], Floats]
 
 def weighted_measure(name: str, rows: RankedRows) -> WeightedMeasure:
     """The measure as a function of weights, shape (replicates, rows) -> (replicates,)."""
-    ratios = _ratio_columns(rows)
-    if name in ratios:
-        columns = np.column_stack(ratios[name])
+    if name in _RATIOS:
+        columns = np.column_stack([part(rows) for part in _RATIOS[name]])
         return lambda weights: _ratio(*_sums(weights, columns).T)
     if name in {"calibration_slope", "calibration_intercept"}:
         recalibration = _Recalibration(rows, slope=name == "calibration_slope")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from health_pipeline.modeling.metrics import Estimate
 from health_pipeline.warehouse.slices import Slice
 
 if TYPE_CHECKING:
+    import pandas as pd
     from duckdb import DuckDBPyConnection
 
 
@@ -45,23 +44,20 @@ def holdout_metrics(connection: DuckDBPyConnection, champion: Slice) -> dict[str
     return known
 
 
-def level_of(known: Mapping[str, Mapping[str, Estimate]], models: NDArray[Any]) -> dict[str, Estimate]:
+def level_of(known: Mapping[str, Mapping[str, Estimate]], models: pd.Categorical) -> dict[str, Estimate]:
     """What was promised for rows that several models have scored: the mean of their holdouts, weighted by rows.
 
     Args:
         known: of :func:`holdout_metrics`.
-        models: model of each row, shape ``(rows,)``, at least one.
+        models: model of each row, at least one.
 
     Returns:
         Measures by name, each over the models that have it. Intervals are averaged as well: holdouts of models that
         follow one another share most of their months, so their errors do not cancel out.
     """
-    starts = np.flatnonzero(np.r_[True, models[1:] != models[:-1]])  # runs, instead of sorting a million names
-    rows_of: Counter[str] = Counter()
-    for start, rows in zip(starts, np.diff(np.r_[starts, models.size]), strict=True):
-        rows_of[str(models[start])] += int(rows)
+    rows_of = dict(zip(models.categories, np.bincount(models.codes, minlength=len(models.categories)), strict=True))
     parts: dict[str, list[tuple[int, Estimate]]] = {}
-    for model_id, rows in sorted(rows_of.items()):
+    for model_id, rows in sorted((name, int(rows)) for name, rows in rows_of.items() if rows):
         for name, estimate in known.get(model_id, {}).items():
             if math.isfinite(estimate.value):
                 parts.setdefault(name, []).append((rows, estimate))

@@ -13,12 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from health_pipeline.modeling.calibration import fit_logistic
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 
@@ -47,7 +50,7 @@ class Outcomes:
     month: NDArray[Any]
     logit: Floats
     outcome: Floats
-    strata: Mapping[str, NDArray[Any]]
+    strata: Mapping[str, pd.Categorical]
 
     def where(self, chosen: NDArray[np.bool_]) -> Outcomes:
         """The rows for which ``chosen`` is true."""
@@ -160,11 +163,11 @@ def _design(window: Outcomes, reference: Outcomes, least_events: int) -> tuple[l
     names, columns = ["intercept", "slope"], [np.ones(logit.size), logit - reference.logit.mean()]
     for name, values in window.strata.items():
         before = reference.strata[name]
-        categories, counts = np.unique(before, return_counts=True)
-        for category in sorted(set(categories) - {categories[np.argmax(counts)]}):
-            inside = values == category
+        counts = before.value_counts()
+        for category in sorted(set(before.categories) - {counts.idxmax()}):
+            inside = np.asarray(values == category)
             events = window.outcome[inside].sum()
-            if counts[categories == category][0] < LEAST_SHARE * before.size:
+            if counts[category] < LEAST_SHARE * len(before):
                 continue
             if min(events, inside.sum() - events) < least_events:
                 continue

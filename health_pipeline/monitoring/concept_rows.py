@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from health_pipeline.monitoring.comparison import Row
 from health_pipeline.monitoring.concept import Change, Outcomes, combine, compare_outcomes
 from health_pipeline.monitoring.estimation import logit
+from health_pipeline.monitoring.patient_sample import patient_sample
 from health_pipeline.monitoring.statuses import CONCEPT_METRIC
 from health_pipeline.monitoring.windows import CONCEPT_MONTHS
 from health_pipeline.months import Month, MonthRange, shift
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 RELEVANT_SHIFT = 0.25
 """Smallest change of the log-odds (odds times 1.28) in any stratum, or of the slope, that is worth an alarm."""
+
+MONTH_ROWS = 10_000
+"""Matured stays of a month that are looked at: more, of a sample of the patients, would tell changes not worth it."""
 
 
 def concept_rows(rows: Scored, month: Month, settings: Settings) -> Iterator[Row]:
@@ -69,12 +73,13 @@ def _compare(rows: Scored, month: Month, window: int, settings: Settings) -> Cha
     if not set(covered) <= rows.matured_months:
         return None
     before = MonthRange(shift(month, -CONCEPT_MONTHS), shift(month, -window))
-    return compare_outcomes(
-        _outcomes(rows.during(covered).matured), _outcomes(rows.during(before).matured), settings.privacy.small_number
-    )
+    return compare_outcomes(_outcomes(rows, covered), _outcomes(rows, before), settings.privacy.small_number)
 
 
-def _outcomes(rows: Scored) -> Outcomes:
+def _outcomes(rows: Scored, months: MonthRange) -> Outcomes:
+    rows = rows.during(months).matured
+    sample = patient_sample(rows.patient, most_rows=len(months) * MONTH_ROWS)
+    rows = rows if sample is None else rows.where(sample)
     return Outcomes(rows.month, logit(rows.probability), rows.outcome, rows.strata)
 
 

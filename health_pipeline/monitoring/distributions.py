@@ -22,7 +22,7 @@ NOT_FEATURES = frozenset({"month", "encounter_id", "patient_key", "discharged_at
 CALENDAR_FEATURES = frozenset({"discharge_season"})
 """Functions of the month itself: every month differs from a year in them, so their drift says nothing."""
 FINE_BINS = 50
-EDGE_ROWS = 50_000
+EDGE_ROWS = 20_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from health_pipeline.modeling.calibration import Calibration, fit_calibration
-from health_pipeline.modeling.metrics import Estimate
-from health_pipeline.modeling.weighted import RankedRows, weighted_measure
+from health_pipeline.modeling.metrics import Estimate, cluster_codes, draw_clusters, interval
+from health_pipeline.modeling.weighted import RankedRows, Weights, weighted_measure
+from health_pipeline.monitoring.patient_sample import narrowed, patient_sample
 from health_pipeline.monitoring.scored import Floats, Scored
 
 ESTIMABLE = (
@@ -26,11 +26,15 @@ ESTIMABLE = (
     "observed_expected",
     "top_decile_precision",
     "top_decile_lift",
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
 )
-LABEL_METRICS = ("accuracy", "precision", "recall", "f1")
+"""Measures that need no outcome, only its chance."""
+
 LEAST_ROWS = 500
 LEAST_EVENTS = 50
-_CELLS = 2_000_000
 
 
 def logit(probability: Floats) -> Floats:
@@ -58,40 +62,61 @@ def expected_performance(
         calibration: applied to the predicted probabilities.
         replicates: draws.
         seed: the same seed gives the same interval.
-        metrics: names from ``ESTIMABLE`` and ``LABEL_METRICS``.
+        metrics: names from ``ESTIMABLE``.
     """
     chance = calibration.probabilities(logit(rows.probability))
-    estimates: dict[str, Estimate] = {}
-    for known, score in ((ESTIMABLE, rows.probability), (LABEL_METRICS, rows.label)):
-        names = [name for name in metrics if name in known]
-        if names:
-            estimates |= _expected(names, score, chance, rows.patient, replicates, seed)
-    return estimates
+    whole = _Expectation(rows, chance, metrics)
+    sample = patient_sample(rows.patient, rarer=min(chance.sum(), len(rows) - chance.sum()))
+    if sample is None:
+        return whole.estimates(replicates, seed)
+    part = _Expectation(rows.where(sample), chance[sample], metrics).estimates(replicates, seed)
+    return {name: narrowed(value, part[name], len(rows)) for name, value in whole.values().items()}
 
 
-def _expected(
-    names: Sequence[str], score: Floats, chance: Floats, patient: NDArray[np.uint64], replicates: int, seed: int
-) -> dict[str, Estimate]:
-    rows = score.size
-    ranked = RankedRows(np.r_[np.ones(rows), np.zeros(rows)], np.r_[score, score], 0.5)
-    functions = {name: weighted_measure(name, ranked) for name in names}
-    values = {name: function(np.r_[chance, 1 - chance][None, ranked.order]) for name, function in functions.items()}
-    random = np.random.default_rng(seed)
-    _, cluster = np.unique(patient, return_inverse=True)
-    clusters = int(cluster.max()) + 1
-    drawn: dict[str, list[Floats]] = {name: [] for name in names}
-    chunk = max(1, _CELLS // (2 * rows))
-    for start in range(0, replicates, chunk):
-        size = min(chunk, replicates - start)
-        times = random.multinomial(clusters, np.full(clusters, 1 / clusters), size=size)[:, cluster]
-        events = random.binomial(times, chance)
-        weights = np.hstack([events, times - events]).astype(np.float64)[:, ranked.order]
-        for name, function in functions.items():
-            drawn[name].append(function(weights))
-    result: dict[str, Estimate] = {}
-    for name in names:
-        known = np.concatenate(drawn[name])
-        known = known[~np.isnan(known)]
-        low, high = np.quantile(known, [0.025, 0.975]) if known.size else (np.nan, np.nan)
-        result[name] = Estimate(float(values[name][0]), float(low), float(high), rows)
-    return result
+class _Expectation:
+    """Measures of rows that count twice, once with either outcome."""
+
+    def __init__(self, rows: Scored, chance: Floats, metrics: Sequence[str]) -> None:
+        order = np.argsort(-rows.probability, kind="stable")
+        self.patient, self.chance = rows.patient[order], chance[order]
+        score, threshold = (np.repeat(values[order], 2) for values in (rows.probability, rows.threshold))
+        ranked = RankedRows(np.tile([1.0, 0.0], len(rows)), score, threshold)
+        self.functions = {name: weighted_measure(name, ranked) for name in metrics}
+
+    def values(self) -> dict[str, float]:
+        """The expected measures."""
+        weights = _weights(self.chance[None], 1 - self.chance[None])
+        return {name: float(function(weights)[0]) for name, function in self.functions.items()}
+
+    def estimates(self, replicates: int, seed: int) -> dict[str, Estimate]:
+        """The expected measures with the interval of what draws of patients, and then of outcomes, bring."""
+        codes, clusters = cluster_codes(self.patient, self.patient.size)
+        random = np.random.default_rng([seed, 1])
+        drawn: dict[str, list[Floats]] = {name: [] for name in self.functions}
+        for times_of_cluster in draw_clusters(clusters, replicates, 2 * self.patient.size, seed):
+            times = times_of_cluster[:, codes]
+            events = self._events(times, random)
+            weights = _weights(events, times - events)
+            for name, function in self.functions.items():
+                drawn[name].append(function(weights))
+        return {
+            name: Estimate(value, *interval(np.concatenate(drawn[name]), 0.95), self.patient.size)
+            for name, value in self.values().items()
+        }
+
+    def _events(self, times: Weights, random: np.random.Generator) -> Weights:
+        """How many of a row's draws have the outcome, shape of ``times``: a binomial of few tries, one by one."""
+        chance = self.chance.astype(np.float32)
+        events = ((random.random(times.shape, np.float32) < chance) & (times >= 1)).astype(times.dtype)
+        flat, tries = events.reshape(-1), times.reshape(-1)
+        drawn, again = 2, np.flatnonzero(tries >= 2)
+        while again.size:
+            flat[again] += random.random(again.size, np.float32) < chance[again % chance.size]
+            drawn += 1
+            again = again[tries[again] >= drawn]
+        return events
+
+
+def _weights(events: Weights, others: Weights) -> Weights:
+    """Weights of both outcomes, row by row, from those of each, shape (replicates, rows)."""
+    return np.stack([events, others], axis=-1).reshape(events.shape[0], -1)

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
-from itertools import groupby
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
-from health_pipeline.modeling.metrics import METRICS, Estimate, measure_with_intervals
 from health_pipeline.monitoring import baselines
 from health_pipeline.monitoring.comparison import Row
 from health_pipeline.monitoring.concept_rows import concept_rows
 from health_pipeline.monitoring.deployed import ROLE, deployed_predictions
-from health_pipeline.monitoring.estimation import ESTIMABLE, LABEL_METRICS, expected_performance, recalibration
-from health_pipeline.monitoring.limits import judge
+from health_pipeline.monitoring.performance_rows import estimated_rows, no_data, realised_rows, reconciliation_rows
 from health_pipeline.monitoring.rows import to_table
 from health_pipeline.monitoring.scored import Scored, roles, same_scores, scored_rows
-from health_pipeline.monitoring.statuses import JUDGED_METRICS
 from health_pipeline.monitoring.tables import PERFORMANCE
 from health_pipeline.monitoring.windows import performance_reads
-from health_pipeline.months import Month, MonthRange, shift
-from health_pipeline.privacy import hidden_groups
+from health_pipeline.months import Month, MonthRange
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse.slices import Slice
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from health_pipeline.modeling.metrics import Estimate
     from health_pipeline.warehouse import Warehouse
 
-SEGMENT_METRICS = ("roc_auc", "observed_expected", "brier", "recall")
-RANK_METRICS = tuple(name for name in METRICS if name not in LABEL_METRICS)
-_REPLICATE_ROWS = 2_000_000
-_LEAST_REPLICATES = 100
 _log = structlog.get_logger(__name__)
 
 
@@ -56,204 +48,76 @@ def performance_months(
         row with status ``no_data``.
     """
     from health_pipeline.features import FEATURE_TABLE
-    from health_pipeline.modeling.parallel import in_order, one_blas_thread, plan_threads
 
     span = months.widen(before=performance_reads(settings))
-    served = deployed_predictions(warehouse, Slice(FEATURE_TABLE, span), predictions, span, settings)
+    features, predictions, labels = Slice(FEATURE_TABLE, span), predictions.only(span), labels.only(span)
+    served = deployed_predictions(warehouse, features, predictions, span, settings)
     with warehouse.read(f"performance {months}") as connection:
         decisions = champion.only(MonthRange(min(settings.start_month, span.first), months.last))
         known = baselines.holdout_metrics(connection, decisions)
-        found = roles(connection, predictions.only(months))
-        scored = {
-            role: scored_rows(connection, predictions.only(span), labels.only(span), Slice(FEATURE_TABLE, span), role)
-            for role in found
-        }
+        names, scores = roles(connection, predictions.only(months)), str(predictions)
         if served is not None:
             connection.register("served", served)
-            scored[ROLE] = scored_rows(connection, "served", labels.only(span), Slice(FEATURE_TABLE, span), None)
-    plan = plan_threads(len(months), settings.training.threads)
+            scores = f"(FROM {predictions} UNION ALL BY NAME SELECT *, '{ROLE}' AS model_role FROM served)"
+            names.append(ROLE)
+        scored = scored_rows(connection, scores, labels, features, span, names)
+    same = ROLE in scored and "champion" in scored and same_scores(scored[ROLE], scored["champion"])
+    computed = {role: rows for role, rows in scored.items() if not (role == ROLE and same)}
+    found = _rows_by_role(computed, months, known, settings)
+    if same:  # the rule: nothing to compute
+        found[ROLE] = {
+            month: [{**row, "model_role": ROLE} for row in rows] for month, rows in found["champion"].items()
+        }
+    ordered: list[Row] = []
+    for month in months:
+        of_month = [row for role in scored for row in found[role].get(month, ())]
+        if not of_month:
+            _log.warning("performance.no_data", month=str(month), reason="no predictions")
+            nobody: Row = {"month": month, "model_id": None, "model_role": "champion"}
+            of_month = [{**nobody, **no_data("estimated", 1, settings.promotion.primary_metric)}]
+        ordered += of_month
+    return to_table(PERFORMANCE, ordered)
+
+
+def _rows_by_role(
+    scored: Mapping[str, Scored],
+    months: MonthRange,
+    known: Mapping[str, Mapping[str, Estimate]],
+    settings: Settings,
+) -> dict[str, dict[Month, list[Row]]]:
+    """Rows of each month that a role scored; the parts of all months and roles share the cores."""
+    from health_pipeline.modeling.parallel import in_order, one_blas_thread, plan_threads
+
+    parts = [
+        (role, month, part)
+        for role, rows in scored.items()
+        for month in months
+        if month in rows.scored_months
+        for part in _parts(rows, month, known, settings)
+    ]
+    plan = plan_threads(len(parts), settings.training.threads)
+    found: dict[str, dict[Month, list[Row]]] = {role: {} for role in scored}
     with one_blas_thread():
-        by_month = list(in_order(lambda month: _month_rows(month, scored, known, settings), months, plan))
-    return to_table(PERFORMANCE, [row for rows in by_month for row in rows])
-
-
-def _month_rows(
-    month: Month, scored: Mapping[str, Scored], known: Mapping[str, Mapping[str, Estimate]], settings: Settings
-) -> list[Row]:
-    if not any(month in rows.scored_months for rows in scored.values()):
-        _log.warning("performance.no_data", month=str(month), reason="no predictions")
-        return [_no_data(month, "champion", "estimated", 1, "all", settings.promotion.primary_metric)]
-    found: dict[str, list[Row]] = {}
-    for role, rows in scored.items():
-        if month not in rows.scored_months:
-            continue
-        if role == ROLE and "champion" in found and same_scores(rows, scored["champion"]):
-            found[role] = [{**row, "model_role": ROLE} for row in found["champion"]]  # the rule: nothing to compute
-        else:
-            found[role] = list(_role_rows(role, rows, month, known, settings))
-    return [row for rows_of_role in found.values() for row in rows_of_role]
-
-
-def _role_rows(
-    role: str, rows: Scored, month: Month, known: Mapping[str, Mapping[str, Estimate]], settings: Settings
-) -> Iterator[Row]:
-    now = rows.during(MonthRange(month, month))
-    model_id = str(now.model_id[0])
-    common: Row = {"month": month, "model_id": model_id, "model_role": role}
-    estimated = list(_estimated(now, rows, month, known.get(model_id, {}), settings))
-    yield from ({**common, "kind": "estimated", "window_months": 1, **row} for row in estimated)
-    if month not in rows.matured_months:
-        return
-    realised: list[Row] = []
-    for window in settings.monitoring.rolling_months:
-        covered = MonthRange(shift(month, 1 - window), month)
-        if not set(covered) <= rows.matured_months:
-            yield {
-                **common,
-                **_no_data(month, role, "realised", window, "all", settings.promotion.primary_metric),
-                **common,
-            }
-            continue
-        pooled = rows.during(covered).matured
-        baseline = baselines.level_of(known, pooled.model_id)
-        segmented = window in {settings.monitoring.performance_window, max(settings.monitoring.rolling_months)}
-        for row in _realised(pooled, baseline, settings, segmented=segmented):
-            realised.append({**common, "kind": "realised", "window_months": window, **row})
-    yield from realised
-    single = {(row["segment"], row["metric"]): row for row in realised if row["window_months"] == 1}
-    for row in estimated:
-        partner = single.get((row["segment"], row["metric"]))
-        if row["segment"] == "all" and partner is not None:
-            yield {**common, "kind": "reconciliation", "window_months": 1, **_reconciled(row, partner)}
-    yield from ({**common, **row} for row in concept_rows(rows, month, settings))
-
-
-def _estimated(
-    now: Scored, rows: Scored, month: Month, baseline: Mapping[str, Estimate], settings: Settings
-) -> Iterator[Row]:
-    # At the end of M the outcomes up to M-1 are known: the same rows, whenever M is computed again.
-    past = MonthRange(shift(month, -settings.monitoring.calibration_months), shift(month, -1))
-    calibration = recalibration(rows.during(past).matured)
-    small = settings.privacy.small_number
-    groups = dict(now.groups())
-    hidden = _hidden(groups, lambda group: len(group) < small, small)
-    shown = len(groups) - len(hidden | {"all"})
-    for segment, group in groups.items():
-        wanted = None if segment == "all" else SEGMENT_METRICS
-        if segment in hidden:
-            yield from (_suppressed(segment, metric) for metric in wanted or SEGMENT_METRICS)
-            continue
-        found = expected_performance(
-            group,
-            calibration,
-            _replicates(group, settings),
-            settings.training.seed,
-            wanted or (*ESTIMABLE, *LABEL_METRICS),
-        )
-        yield from (_row(segment, metric, estimate, baseline, shown) for metric, estimate in found.items())
-
-
-def _realised(rows: Scored, baseline: Mapping[str, Estimate], settings: Settings, *, segmented: bool) -> Iterator[Row]:
-    small = settings.privacy.small_number
-    groups = dict(rows.groups()) if segmented else {"all": rows}
-    hidden = _hidden(groups, lambda group: _rarer(group) < small, small) - {"all"}
-    shown = len(groups) - len(hidden) - 1
-    for segment, group in groups.items():
-        wanted = METRICS if segment == "all" else SEGMENT_METRICS
-        if segment in hidden:
-            yield from (_suppressed(segment, metric) for metric in wanted)
-            continue
-        for metric, estimate in _measured(group, wanted, settings).items():
-            yield _row(segment, metric, estimate, baseline, shown)
-
-
-def _rarer(rows: Scored) -> int:
-    events = int(rows.outcome.sum())
-    return min(events, len(rows) - events)
-
-
-def _hidden(groups: Mapping[str, Scored], is_small: Callable[[Scored], bool], limit: int) -> set[str]:
-    """Groups without numbers, told for each characteristic by itself; ``all`` is one of its own."""
-    hidden: set[str] = set()
-    for _, names in groupby(groups, key=lambda name: name.partition("=")[0]):
-        counts = {name: len(groups[name]) for name in names}
-        hidden |= hidden_groups(counts, {name for name in counts if is_small(groups[name])}, limit)
-    return hidden
-
-
-def _measured(rows: Scored, wanted: tuple[str, ...], settings: Settings) -> dict[str, Estimate]:
-    """Measures of labels take the labels that were given: months of a window may have had different thresholds."""
-    found: dict[str, Estimate] = {}
-    for names, score in ((RANK_METRICS, rows.probability), (LABEL_METRICS, rows.label)):
-        metrics = [name for name in names if name in wanted]
-        if metrics:
-            found |= measure_with_intervals(
-                rows.outcome,
-                score,
-                threshold=0.5,
-                clusters=rows.patient,
-                metrics=metrics,
-                replicates=_replicates(rows, settings),
-                seed=settings.training.seed,
-            )
+        for (role, month, _), done in zip(parts, in_order(lambda part: list(part[2]()), parts, plan), strict=True):
+            found[role].setdefault(month, []).extend(done)
+    for role, by_month in found.items():
+        for month, rows in by_month.items():
+            common: Row = {"month": month, "model_id": _model_of(scored[role], month), "model_role": role}
+            by_month[month] = [{**common, **row} for row in (*rows, *reconciliation_rows(rows))]
     return found
 
 
-def _replicates(rows: Scored, settings: Settings) -> int:
-    most = settings.monitoring.bootstrap_replicates
-    return min(most, max(_LEAST_REPLICATES, _REPLICATE_ROWS // len(rows)))
+def _parts(
+    rows: Scored, month: Month, known: Mapping[str, Mapping[str, Estimate]], settings: Settings
+) -> Iterator[Callable[[], Iterator[Row]]]:
+    """Pieces of work of a month, the longest first: the cores end at about the same time."""
+    if month in rows.matured_months:
+        for window in sorted(settings.monitoring.rolling_months, reverse=True):
+            yield partial(realised_rows, rows, month, window, known, settings)
+    yield partial(estimated_rows, rows, month, known.get(_model_of(rows, month), {}), settings)
+    if month in rows.matured_months:
+        yield partial(concept_rows, rows, month, settings)
 
 
-def _row(segment: str, metric: str, estimate: Estimate, baseline: Mapping[str, Estimate], groups: int) -> Row:
-    # What a group's Brier score or recall should be depends on its own risk: the holdout's is that of all patients.
-    comparable = segment == "all" or metric in JUDGED_METRICS
-    looked_at = 1 if segment == "all" else groups
-    threshold, status = judge(metric, estimate, baseline.get(metric) if comparable else None, looked_at)
-    if segment != "all" and status == "alarm":
-        status = "warning"  # many small groups are watched at once: one alone never alarms
-    return {
-        "segment": segment,
-        "metric": metric,
-        "value": estimate.value,
-        "ci_low": estimate.ci_low,
-        "ci_high": estimate.ci_high,
-        "n": estimate.n,
-        "threshold": threshold,
-        "status": status,
-    }
-
-
-def _reconciled(estimated: Row, realised: Row) -> Row:
-    """Estimated minus realised; the interval is that of the outcome the estimate predicted."""
-    if not (math.isfinite(realised["value"]) and math.isfinite(estimated["value"])):
-        return {**estimated, "value": None, "ci_low": None, "ci_high": None, "threshold": None, "status": "no_data"}
-    low, high = estimated["ci_low"] - realised["value"], estimated["ci_high"] - realised["value"]
-    return {
-        "segment": "all",
-        "metric": estimated["metric"],
-        "value": estimated["value"] - realised["value"],
-        "ci_low": low,
-        "ci_high": high,
-        "n": realised["n"],
-        "threshold": None,
-        "status": "ok" if low <= 0 <= high else "warning",
-    }
-
-
-def _suppressed(segment: str, metric: str) -> Row:
-    return {"segment": segment, "metric": metric, "value": None, "n": None, "status": "no_data"}
-
-
-def _no_data(month: Month, role: str, kind: str, window: int, segment: str, metric: str) -> Row:
-    return {
-        "month": month,
-        "model_id": None,
-        "model_role": role,
-        "kind": kind,
-        "window_months": window,
-        "segment": segment,
-        "metric": metric,
-        "value": None,
-        "n": 0,
-        "status": "no_data",
-    }
+def _model_of(rows: Scored, month: Month) -> str:
+    return str(rows.during(MonthRange(month, month)).model_id[0])

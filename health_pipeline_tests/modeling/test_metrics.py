@@ -175,3 +175,16 @@ def test_a_thousand_replicates_on_twenty_thousand_rows_are_quick():
     found = measure_with_intervals(y, p, threshold=THRESHOLD, clusters=clusters)
     assert time.process_time() - started < 4  # CPU seconds of all threads; about 1.2 alone on the machine
     assert set(found) == set(METRICS)
+
+
+def test_rows_may_have_thresholds_of_their_own():
+    random = np.random.default_rng(8)
+    p, y = random.random(400), random.integers(0, 2, 400)
+    cut = random.choice([0.2, 0.7], 400)
+    found = measure(y, p, cut, ("recall", "precision", "roc_auc"))
+    labels = p >= cut
+    assert found["recall"] == pytest.approx(y[labels].sum() / y.sum())
+    assert found["precision"] == pytest.approx(y[labels].mean())
+    assert found["roc_auc"] == measure(y, p)["roc_auc"]
+    with pytest.raises(ValueError, match="broadcast"):
+        measure(y, p, cut[:5])

@@ -6,6 +6,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pandas as pd
 import pytest
 
 from health_pipeline.monitoring.concept import Change, Outcomes, combine, compare_outcomes
@@ -36,9 +37,9 @@ def months(
     truth = misfit + slope * (logit + 2) - 2 + cared * is_cared + np.repeat(effect, rows) * is_cared
     outcome = random.random(month.size) < 1 / (1 + np.exp(-truth))
     strata = {
-        "disposition": np.where(is_cared, "cared", "home"),
-        "age": random.choice(["young", "old"], month.size),
-        "payer": random.choice(["a", "b", "c"], month.size, p=[0.5, 0.48, 0.02]),
+        "disposition": pd.Categorical(np.where(is_cared, "cared", "home")),
+        "age": pd.Categorical(random.choice(["young", "old"], month.size)),
+        "payer": pd.Categorical(random.choice(["a", "b", "c"], month.size, p=[0.5, 0.48, 0.02])),
     }
     return Outcomes(month, logit, outcome.astype(float), strata)
 
@@ -103,7 +104,7 @@ def without_fields(found: Outcomes, seed: int, *, together: bool) -> Outcomes:
     random = np.random.default_rng([seed, found.month[0], 7])
     lacks = [random.random(found.month.size) < 0.2 for _ in range(2)]
     strata = {
-        name: np.where(lack, "unknown", found.strata[name])
+        name: pd.Categorical(np.where(lack, "unknown", found.strata[name]))
         for name, lack in zip(("disposition", "payer"), lacks[:1] * 2 if together else lacks, strict=True)
     }
     return Outcomes(found.month, found.logit, found.outcome, found.strata | strata)

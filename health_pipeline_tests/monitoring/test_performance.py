@@ -5,6 +5,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -174,7 +175,7 @@ def test_the_estimate_is_near_the_outcome_on_stable_data(table: pa.Table) -> Non
 def test_the_estimate_of_equal_scores_promises_no_ranking() -> None:
     p = np.round(np.random.default_rng(5).beta(2, 8, 4000), 1).clip(0.05)
     nobody = np.full(p.size, np.nan)
-    rows = Scored(nobody, nobody, np.arange(p.size, dtype=np.uint64), p, p >= 0.3, nobody, {}, {})
+    rows = Scored(nobody, pd.Categorical(nobody), np.arange(p.size, dtype=np.uint64), p, p >= 0.3, nobody, {}, {})
     found = expected_performance(rows, Calibration(), 50, 1, ("top_decile_precision", "top_decile_lift"))
     drawn = [measure(y, p) for y in np.random.default_rng(6).random((200, p.size)) < p]
     for name, estimate in found.items():
