@@ -7,6 +7,7 @@ much earlier.
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 
@@ -17,6 +18,18 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file in one step and sync it: a reader sees the old or the new content, also when the disk is full."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        draft.write_bytes(content)
+        sync(draft)
+        draft.replace(path)
+        sync(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def sync_tree(folder: Path) -> None:

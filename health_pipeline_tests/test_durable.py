@@ -1,11 +1,13 @@
 """Files that a table, a manifest or a patient's pseudonym rests on are on the disk before anything refers to them."""
 
+import errno
 import os
 
 import pytest
 
 from health_pipeline.defs.instance import instance_folder
 from health_pipeline.deployment import LocalTarget
+from health_pipeline.durable import write_atomically
 from health_pipeline.privacy.pseudonym import KEY_FILE, load_key
 from health_pipeline.serving.release import pack_release
 from health_pipeline.settings import load_settings
@@ -52,3 +54,17 @@ def test_the_configuration_of_an_instance(tmp_path, synced, monkeypatch):
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     folder = instance_folder(load_settings(home=tmp_path))
     assert is_durable(folder / "dagster.yaml", synced)
+
+
+def test_a_full_disk_leaves_the_old_content_and_no_draft(tmp_path, monkeypatch):
+    path = tmp_path / "traffic.json"
+    write_atomically(path, b"old")
+
+    def full(number):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
-import secrets
 from importlib.resources import files
 from pathlib import Path
 
 import dagster as dg
 
-from health_pipeline.durable import sync
+from health_pipeline.durable import write_atomically
 from health_pipeline.errors import SettingsError
 from health_pipeline.settings import Settings
 
@@ -36,14 +35,7 @@ def instance_folder(settings: Settings) -> Path:
     if not config.exists():
         # Whole or not at all: an empty file, left by a full disk or seen by a process that starts at the same moment,
         # is an instance without retries, monitoring and limits.
-        draft = folder / f".dagster.yaml.{secrets.token_hex(8)}"
-        try:
-            draft.write_text(files("health_pipeline.defs").joinpath("dagster.yaml").read_text())
-            sync(draft)
-            draft.replace(config)
-            sync(folder)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_atomically(config, files("health_pipeline.defs").joinpath("dagster.yaml").read_bytes())
     os.environ["DAGSTER_HOME"] = str(folder)  # dagster.yaml refers to it, and so do the processes of UI and daemon
     return folder
 

@@ -10,7 +10,7 @@ import dagster as dg
 from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
 from dagster._core.events import DagsterEventType
 from dagster._core.events.log import EventLogEntry
-from dagster._core.remote_origin import RemoteJobOrigin
+from dagster._core.remote_origin import CodeLocationOrigin
 
 from health_pipeline import monitoring, notify
 from health_pipeline.clock import Clock
@@ -146,9 +146,8 @@ def _failed_runs(settings: Settings, clock: Clock) -> dg.SensorDefinition:
     )
     def failed_run_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         found = json.loads(context.cursor or "0")
-        cursor: int = (
-            found["record_id"] if isinstance(found, dict) else found
-        )  # as Dagster's own failure sensor left it
+        # Dagster's own failure sensor, which had this name, left an object.
+        cursor: int = found["record_id"] if isinstance(found, dict) else found
         changes = context.instance.fetch_run_status_changes(
             dg.RunStatusChangeRecordsFilter(event_type=DagsterEventType.RUN_FAILURE, after_storage_id=cursor),
             limit=BATCH,
@@ -160,7 +159,7 @@ def _failed_runs(settings: Settings, clock: Clock) -> dg.SensorDefinition:
                 cursor = record.storage_id
             run = context.instance.get_run_by_id(record.event_log_entry.run_id)
             # A run of the command line has no code location; who started it sees it fail.
-            if run is None or _location(run.remote_job_origin) != _location(context):
+            if run is None or not _runs_in(run, context.code_location_origin):
                 continue
             notify.send(_run_failed(run, record.event_log_entry, context.instance, settings), settings, clock)
             told += 1
@@ -169,10 +168,10 @@ def _failed_runs(settings: Settings, clock: Clock) -> dg.SensorDefinition:
     return failed_run_alerts
 
 
-def _location(found: RemoteJobOrigin | dg.SensorEvaluationContext | None) -> str | None:
-    if isinstance(found, RemoteJobOrigin):
-        return found.repository_origin.code_location_origin.location_name
-    return found.code_location_origin.location_name if found is not None and found.code_location_origin else None
+def _runs_in(run: dg.DagsterRun, location: CodeLocationOrigin | None) -> bool:
+    """Whether the run belongs to the code location; neither has one where a test does both in its own process."""
+    of_run = run.remote_job_origin.repository_origin.code_location_origin if run.remote_job_origin else None
+    return (of_run and of_run.location_name) == (location and location.location_name)
 
 
 def _run_failed(

@@ -80,12 +80,11 @@ class LocalTarget:
         if running is None:
             bind(self._settings.serving.host, self._port).close()
             return
-        address = self.endpoint().url
         try:  # the supervisor holds the socket as long as it runs, whatever becomes of its workers
             socket.create_connection((self._shown_host.strip("[]"), self._port), timeout=10).close()
         except ConnectionRefusedError as error:
             raise DeploymentError(
-                f"the API that runs (process {running}) listens on another address than {address}",
+                f"the API that runs (process {running}) listens on another address than {self.endpoint().url}",
                 where="HEALTH_PIPELINE_SERVING__PORT, HEALTH_PIPELINE_SERVING__HOST",
                 remedy=f"changed while it ran? Set them back, or end it (kill {running}): deploying starts it again",
             ) from error

@@ -73,11 +73,12 @@ def _count(warehouse: Warehouse, month: Month | None, role: str) -> RiskList:
             "WHERE model_role = $role AND month = coalesce($month, month) GROUP BY month ORDER BY month DESC LIMIT 1",
             {"role": role, "month": month},
         ).fetchone()
+        if row is not None:
+            return RiskList(*row)
         others = connection.execute(
             f"SELECT DISTINCT model_role FROM {PREDICTIONS.qualified} WHERE month = coalesce($month, month) ORDER BY 1",
             {"month": month},
         ).fetchall()
-    if row is None:
         remedy = "name a scored month (health-pipeline status), or score it: health-pipeline run --from YYYY-MM"
         if others:
             remedy = (
@@ -89,4 +90,3 @@ def _count(warehouse: Warehouse, month: Month | None, role: str) -> RiskList:
             where=PREDICTIONS.qualified,
             remedy=remedy,
         )
-    return RiskList(*row)

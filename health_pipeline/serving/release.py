@@ -7,7 +7,6 @@ facts. It travels from the build to the verification, so what was tested is what
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import uuid
@@ -17,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from health_pipeline.durable import sync, sync_tree
+from health_pipeline.durable import sync, sync_tree, write_atomically
 from health_pipeline.errors import DeploymentError
 
 MANIFEST = "release.json"
@@ -85,17 +84,6 @@ def _list_files(bundle: Path) -> dict[str, str]:
         for path in sorted(bundle.rglob("*"))
         if path.is_file()
     }
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file in one step and sync it, so that a reader sees the old or the new content."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    sync(path.parent)
 
 
 def pack_release(bundle: Path, facts: ReleaseFacts, releases: Path) -> Release:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from health_pipeline.durable import write_atomically
 from health_pipeline.errors import DeploymentError
-from health_pipeline.serving.release import write_atomically
 
 
 class Route(msgspec.Struct, frozen=True):

@@ -20,11 +20,11 @@ def settings(tmp_path, monkeypatch):
 
 def test_a_full_disk_at_the_first_start_leaves_no_instance_without_retries_and_limits(settings, monkeypatch):
     def write_on_a_full_disk(path, *_args, **_more):
-        path.open("w").close()
+        path.open("wb").close()
         raise OSError(errno.ENOSPC, "no space left on device")
 
     with monkeypatch.context() as full:
-        full.setattr(Path, "write_text", write_on_a_full_disk)
+        full.setattr(Path, "write_bytes", write_on_a_full_disk)
         with pytest.raises(OSError, match="no space"):
             instance_folder(settings)
     assert not list((settings.home / "dagster").iterdir())

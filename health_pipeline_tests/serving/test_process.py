@@ -18,7 +18,9 @@ from health_pipeline.deployment import Endpoint, LocalTarget
 from health_pipeline.deployment.client import ApiClient
 from health_pipeline.deployment.target import Package
 from health_pipeline.errors import DeploymentError
+from health_pipeline.serving.places import Places, bind
 from health_pipeline.serving.prediction_log import read_log
+from health_pipeline.serving.supervisor import Supervisor, supervise
 from health_pipeline.settings import load_settings
 from health_pipeline_tests.deployment.conftest import Load, free_port
 from health_pipeline_tests.serving.bundles import RECORD, linear_bundle, pack, tree_bundle
@@ -55,6 +57,28 @@ def target(tmp_path):
 def package(target: LocalTarget, bundle) -> Package:
     release = pack(bundle, target._settings.home)
     return Package(release, str(target._places.releases / release.release_id), release.digest)
+
+
+def test_an_ended_api_gives_its_address_back_before_its_lock(tmp_path, monkeypatch):
+    places = Places.of(tmp_path, "production")
+    held_at_close: list[bool] = []
+
+    class Watched(socket.socket):
+        def close(self):
+            with places.lock.open("a") as other:
+                try:
+                    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    held_at_close.append(False)
+                except BlockingIOError:
+                    held_at_close.append(True)
+            super().close()
+
+    sock = Watched(fileno=bind("127.0.0.1", 0).detach())
+    port = sock.getsockname()[1]
+    monkeypatch.setattr(Supervisor, "run", lambda self: None)
+    supervise([sys.executable], places, sock)
+    assert held_at_close == [True]
+    bind("127.0.0.1", port).close()
 
 
 def test_in_the_background_it_lets_go_of_the_terminal(target):
@@ -191,7 +215,6 @@ def test_a_worker_whose_supervisor_died_before_it_had_looked_ends_too(target):
 
 
 def test_a_port_of_somebody_else_is_named_before_anything_changes(target):
-    from health_pipeline.serving.places import bind
 
     with bind("127.0.0.1", target._port), pytest.raises(DeploymentError, match="cannot listen on"):
         target.check()
