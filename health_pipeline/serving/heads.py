@@ -30,7 +30,7 @@ class KnownHeads:
         """Remember the head of a request that was parsed and accepted.
 
         Args:
-            data: what came from the network.
+            data: what came from the network, beginning with the request.
             body: as the parser gave it. Only where it is all that follows the head in ``data`` is the request whole,
                 not chunked, and alone.
         """

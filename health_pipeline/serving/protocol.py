@@ -45,7 +45,8 @@ class PredictProtocol(HttpToolsProtocol):
             body = self.app.heads.body_of(data)
             if body is not None and self._answer(body):
                 return
-        self._data = data
+        # Only a head that came whole may be learned: the rest of one, without the token, would open the door to all.
+        self._data = b"" if self._is_parsing else data
         super().data_received(data)
         self._data = b""
         if self._quick_body is not None and self.parser is not None:

@@ -223,6 +223,19 @@ def test_fuzzed_bodies_get_the_same_answer_on_both_ways(server):
     os.kill(pid, 0)
 
 
+def test_the_end_of_a_head_that_came_in_parts_opens_no_door(server):
+    """It was learned like a whole head: the same bytes, which hold no token, were answered from then on."""
+    port, _ = server
+    sent = request(ONE)
+    for cut in (sent.index(b"content-type"), sent.index(b"content-length"), sent.index(b"\r\n\r\n")):
+        ((status, _, _),), _ = exchange(port, [sent[:cut], sent[cut:]])
+        assert status == 200
+        sock = connect(port)
+        sock.sendall(sent[cut:])
+        sock.shutdown(socket.SHUT_WR)
+        assert b" 200 " not in sock.recv(65536)
+
+
 def test_a_body_that_is_too_large_closes_the_connection(server):
     port, _ = server
     ((status, headers, _),), reader = exchange(port, [request(ONE, content_length=str(10**9))])
