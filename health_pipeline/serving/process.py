@@ -118,6 +118,10 @@ def run_worker(
             with contextlib.suppress(asyncio.CancelledError):
                 await watcher
 
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal again once it has served. Nobody else handling it, the process would die there,
+        # with the end of the log and the counts of inputs unwritten.
+        signal.signal(number, server.handle_exit)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve())
     engine.close()

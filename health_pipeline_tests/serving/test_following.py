@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from types import SimpleNamespace
 
@@ -49,11 +50,14 @@ def test_a_manifest_that_changes_while_the_process_starts_is_taken_over(tmp_path
     class Server:
         should_exit = False
 
+        def handle_exit(self, *_arguments): ...
+
         async def serve(self, sockets):
             await until(lambda: engines[0].live.traffic.generation == 2)
 
     monkeypatch.setattr(process, "create_app", create_app)
     monkeypatch.setattr(process, "configure_logging", lambda: None)
+    monkeypatch.setattr(process, "signal", SimpleNamespace(**{**vars(signal), "signal": lambda *_: None}))
     monkeypatch.setattr(process.uvicorn, "Config", lambda *_arguments, **_named: None)
     monkeypatch.setattr(process.uvicorn, "Server", lambda _config: Server())
     with socket.socket() as sock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import fcntl
 import os
 import signal
@@ -18,6 +19,7 @@ from health_pipeline.deployment import Endpoint, LocalTarget
 from health_pipeline.deployment.client import ApiClient
 from health_pipeline.deployment.target import Package
 from health_pipeline.errors import DeploymentError
+from health_pipeline.serving.input_counts import read_counts
 from health_pipeline.serving.places import Places, bind
 from health_pipeline.serving.prediction_log import read_log
 from health_pipeline.serving.supervisor import Supervisor, supervise
@@ -155,6 +157,20 @@ def test_a_kill_loses_no_prediction_older_than_the_bound(target):
     assert target.serving().digest == shipped.digest
 
 
+def test_told_to_stop_it_writes_what_it_has(target):
+    """It died of the signal after its last answer, before the end of the log and the counts were written."""
+    long = {"port": target._settings.serving.port, "log_flush_seconds": 60.0}
+    target = LocalTarget(load_settings(home=target._settings.home, serving=long))
+    target.shift(package(target, linear_bundle()), 1.0)
+    with ApiClient(target.endpoint()) as client:
+        for number in range(20):
+            assert client.predict({"patient_id": str(number), "features": RECORD}).is_ok
+    target.stop()
+    assert len(list(read_log(target._places.predictions))) == 20
+    (counts,) = read_counts(target._places.predictions, f"{dt.datetime.now(dt.UTC):%Y-%m}")
+    assert counts.counted == 20
+
+
 def test_one_supervisor_for_an_environment(target):
     shipped = package(target, linear_bundle())
     target.shift(shipped, 1.0)
@@ -185,6 +201,7 @@ def test_told_to_stop_between_two_workers_it_stops(tmp_path):
     supervisor = f"""
 import sys
 from pathlib import Path
+from health_pipeline.serving.input_counts import read_counts
 from health_pipeline.serving.places import Places, bind
 from health_pipeline.serving.supervisor import supervise
 supervise([sys.executable, "-c", {worker!r}], Places.of(Path({str(tmp_path)!r}), "production"), bind("127.0.0.1", 0))
