@@ -135,7 +135,9 @@ class Outbox:
         if delivery.attempts >= attempts:
             self._finish(delivery, "failed", now, error)
             return "failed"
-        later = now + min(_LONGEST_WAIT, wait * 2 ** (delivery.attempts - 1))
+        # In floating point: a timedelta, and the integer that it is multiplied with, overflow after some forty tries.
+        seconds = wait.total_seconds() * 2.0 ** min(delivery.attempts - 1, 100)
+        later = now + dt.timedelta(seconds=min(_LONGEST_WAIT.total_seconds(), seconds))
         self._finish(delivery, "pending", later, error)
         return "pending"
 

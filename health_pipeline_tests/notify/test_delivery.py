@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import threading
@@ -116,6 +117,21 @@ def test_given_up_alerts_stay_visible_and_can_be_sent_again(tmp_path: Path) -> N
         assert outbox_of(settings).retry_failed(clock()) == 1
         assert flush(settings, clock).sent == 1
         assert len(hook.received) == 1
+
+
+def test_a_channel_may_be_away_for_many_tries(tmp_path: Path) -> None:
+    clock = Clock()
+    with webhook() as hook:
+        settings = settings_with(tmp_path, urls=(hook.url,), attempts=10_000)
+        send(failed_check(), settings, clock)
+        outbox, (given,) = outbox_of(settings), outbox_of(settings).deliveries("sent")[:1]
+        for attempts in (44, 1_100, 9_999):
+            tried = dataclasses.replace(given, attempts=attempts)
+            assert outbox.refused(tried, "away", clock(), 10_000, dt.timedelta(seconds=30)) == "pending"
+            clock.forward(3599)
+            assert flush(settings, clock).sent == 0
+            clock.forward(1)
+            assert flush(settings, clock).sent == 1, "at most an hour later"
 
 
 def test_a_corrected_address_gets_what_the_wrong_one_refused(tmp_path: Path) -> None:
