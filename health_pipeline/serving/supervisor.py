@@ -56,19 +56,26 @@ class Supervisor:
         words = [*self._command, "--worker", "--fd", socket_number, "--parent", str(os.getpid())]
         while not self._is_told_to_stop():
             began = time.monotonic()
-            self._worker = subprocess.Popen(words, pass_fds=[self._sock.fileno()])
-            if self._is_told_to_stop():  # while the process was started
-                self._worker.terminate()
-            status = self._worker.wait()
+            status = self._run_worker(words)
             if self._is_told_to_stop():
                 return
             deaths = deaths + 1 if time.monotonic() - began < YOUNG_SECONDS else 1
             _log.error("worker_died", status=status, deaths=deaths)
             if deaths >= DEATHS_BEFORE_RETREAT and self._retreat():
                 deaths = 0
-            end = time.monotonic() + min(0.05 * 2**deaths, LONGEST_PAUSE_SECONDS)
+            end = time.monotonic() + min(0.05 * 2 ** min(deaths, 16), LONGEST_PAUSE_SECONDS)
             while time.monotonic() < end and not self._is_told_to_stop():
                 time.sleep(0.05)
+
+    def _run_worker(self, words: Sequence[str]) -> int | str:
+        """Exit status of a worker that has ended, or why there was none."""
+        try:
+            self._worker = subprocess.Popen(words, pass_fds=[self._sock.fileno()])
+        except OSError as error:  # memory or processes are used up, which passes
+            return f"not started: {error.strerror}"
+        if self._is_told_to_stop():  # while the process was started
+            self._worker.terminate()
+        return self._worker.wait()
 
     def _is_told_to_stop(self) -> bool:
         """Asked again and again: the signal may come at any moment, also while there is no worker to pass it on to."""
@@ -87,14 +94,15 @@ class Supervisor:
         """Send all traffic to the fallback release, when the manifest names one that is not alone already."""
         try:
             traffic = read_traffic(self._places.traffic)
-        except DeploymentError:
+            if traffic is None or traffic.fallback is None or traffic.routes == (traffic.fallback,):
+                return False
+            write_traffic(
+                self._places.traffic,
+                Traffic(generation=traffic.generation + 1, routes=(traffic.fallback,)),
+            )
+        except DeploymentError as error:
+            _log.error("not_retreated", reason=error.what)
             return False
-        if traffic is None or traffic.fallback is None or traffic.routes == (traffic.fallback,):
-            return False
-        write_traffic(
-            self._places.traffic,
-            Traffic(generation=traffic.generation + 1, routes=(traffic.fallback,)),
-        )
         _log.error("retreated", release=traffic.fallback.release_id)
         return True
 

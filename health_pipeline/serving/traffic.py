@@ -100,6 +100,17 @@ def read_traffic(path: Path) -> Traffic | None:
 
 
 def write_traffic(path: Path, traffic: Traffic) -> None:
-    """Replace the manifest atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(traffic), indent=2))
+    """Replace the manifest atomically.
+
+    Raises:
+        DeploymentError: the disk refuses; the manifest is as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, msgspec.json.format(msgspec.json.encode(traffic), indent=2))
+    except OSError as error:
+        raise DeploymentError(
+            f"the traffic manifest cannot be written: {error.strerror}",
+            where=str(path),
+            remedy="make room, or mend permissions",
+        ) from error

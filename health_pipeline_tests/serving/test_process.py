@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import fcntl
 import os
 import signal
@@ -19,10 +20,12 @@ from health_pipeline.deployment import Endpoint, LocalTarget
 from health_pipeline.deployment.client import ApiClient
 from health_pipeline.deployment.target import Package
 from health_pipeline.errors import DeploymentError
+from health_pipeline.serving import supervisor, traffic
 from health_pipeline.serving.input_counts import read_counts
 from health_pipeline.serving.places import Places, bind
 from health_pipeline.serving.prediction_log import read_log
 from health_pipeline.serving.supervisor import Supervisor, supervise
+from health_pipeline.serving.traffic import Route, Traffic, read_traffic, write_traffic
 from health_pipeline.settings import load_settings
 from health_pipeline_tests.deployment.conftest import Load, free_port
 from health_pipeline_tests.serving.bundles import RECORD, linear_bundle, pack, tree_bundle
@@ -216,6 +219,41 @@ supervise([sys.executable, "-c", {worker!r}], Places.of(Path({str(tmp_path)!r}),
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("is_disk_full", [False, True])
+def test_the_supervisor_outlives_whatever_ends_its_workers(tmp_path, monkeypatch, is_disk_full):
+    """It broke after a thousand deaths (three hours), where no process could be started, and on a full disk."""
+    places = Places.of(tmp_path, "production")
+    new, old = (Route(name, f"sha256:{name}", 1.0) for name in ("new", "old"))
+    write_traffic(places.traffic, Traffic(generation=1, routes=(new,), fallback=old))
+    clock, starts = [0.0], []
+
+    def sleep(_seconds):
+        clock[0] += 10.0
+
+    def start(*_arguments, **_named):
+        starts.append(clock[0])
+        if len(starts) % 2:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        if len(starts) == 1100:
+            told._stop(signal.SIGTERM, None)
+        return SimpleNamespace(wait=lambda: 1, terminate=lambda: None)
+
+    def write_atomically(_path, _content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    monkeypatch.setattr(supervisor.subprocess, "Popen", start)
+    monkeypatch.setattr(supervisor, "signal", SimpleNamespace(**{**vars(signal), "signal": lambda *_: None}))
+    monkeypatch.setattr(supervisor, "YOUNG_SECONDS", 60.0)
+    if is_disk_full:
+        monkeypatch.setattr(traffic, "write_atomically", write_atomically)
+    with bind("127.0.0.1", 0) as sock:
+        told = Supervisor([sys.executable], places, sock)
+        told.run()
+    assert len(starts) == 1100
+    assert read_traffic(places.traffic).routes == ((new,) if is_disk_full else (old,))
 
 
 def test_a_worker_whose_supervisor_died_before_it_had_looked_ends_too(target):
