@@ -19,6 +19,10 @@ from health_pipeline.serving.predict import PREDICT_PATH, PredictApp
 QUICK_BODY_BYTES = 16 * 1024
 """Larger bodies hold many records, which are scored in a thread."""
 
+MAX_HEAD_BYTES = 64 * 1024
+"""What may come without a part of a body: a head, or what follows a body in chunks. Only its size is limited, not its
+time: that is for the proxy in front."""
+
 _URL = PREDICT_PATH.encode()
 _PLAIN = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
 
@@ -34,6 +38,7 @@ class PredictProtocol(HttpToolsProtocol):
         self._is_parsing = False
         self._is_waiting = False
         self._data = b""
+        self._bytes_without_body = 0
         self._answered_at = 0.0
         self._head_of: Any = None
         self._head = b""
@@ -47,8 +52,12 @@ class PredictProtocol(HttpToolsProtocol):
                 return
         # Only a head that came whole may be learned: the rest of one, without the token, would open the door to all.
         self._data = b"" if self._is_parsing else data
+        self._bytes_without_body += len(data)
         super().data_received(data)
         self._data = b""
+        if self._is_parsing and self._bytes_without_body > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too long.")
+            return
         if self._quick_body is not None and self.parser is not None:
             self._take_long_way(is_complete=False)
 
@@ -56,6 +65,7 @@ class PredictProtocol(HttpToolsProtocol):
         """Like uvicorn's, but without a scope until one is needed."""
         self._give_answer_due()
         self._is_parsing = True
+        self._bytes_without_body = 0
         self._quick_body = None
         self.url = b""
         self.headers = []
@@ -79,6 +89,7 @@ class PredictProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep the body, or pass it on."""
+        self._bytes_without_body = 0
         if self._quick_body is None:
             super().on_body(body)
             return

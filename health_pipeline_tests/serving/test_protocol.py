@@ -236,6 +236,33 @@ def test_the_end_of_a_head_that_came_in_parts_opens_no_door(server):
         assert b" 200 " not in sock.recv(65536)
 
 
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"GET /health/live HTTP/1.1\r\nhost: x\r\n",
+        b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n",
+    ],
+    ids=["head", "after the body"],
+)
+@pytest.mark.parametrize("line", [b"x: y\r\n", b"x"], ids=["many", "long"])
+def test_headers_without_an_end_are_not_kept(server, begin, line):
+    """They filled the memory of the process, and needed no token for it."""
+    port, _ = server
+    sock = connect(port)
+    sock.sendall(begin)
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        for _ in range(1000):
+            sock.sendall(line * (16_384 // len(line)))
+            time.sleep(0.001)
+
+
+def test_a_long_head_and_a_large_body_in_parts_are_read(server):
+    port, _ = server
+    sent = request(json.dumps(ONE).encode().ljust(500_000), x_long="y" * 60_000)
+    ((status, _, _),), _ = exchange(port, [sent[:30_000], sent[30_000:61_000], sent[61_000:]])
+    assert status == 200
+
+
 def test_a_body_that_is_too_large_closes_the_connection(server):
     port, _ = server
     ((status, headers, _),), reader = exchange(port, [request(ONE, content_length=str(10**9))])
