@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pydantic import SecretStr
+
 from health_pipeline import notify
 from health_pipeline.clock import Clock, system_clock
 from health_pipeline.deployment.admission import Options, Plan
@@ -42,7 +44,8 @@ def tools_of(settings: Settings, clock: Clock = system_clock, channels: Sequence
     """
     told = settings
     if channels is not None:
-        told = settings.model_copy(update={"notify": settings.notify.model_copy(update={"urls": tuple(channels)})})
+        instead = {"urls": tuple(map(SecretStr, channels)), "warning_urls": (), "critical_urls": ()}
+        told = settings.model_copy(update={"notify": settings.notify.model_copy(update=instead)})
     *stages, production = settings.deployment.environments
     return Tools(
         target=target_of(settings, production),

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from health_pipeline.deployment import STEPS, Options, rollback, ship
+from health_pipeline.deployment import STEPS, Options, rollback, ship, tools_of
 from health_pipeline.deployment.attempt import Attempt
 from health_pipeline.deployment.client import ApiClient
 from health_pipeline.deployment.findings import Finding
@@ -18,8 +18,19 @@ from health_pipeline.deployment.records import Samples
 from health_pipeline.deployment.recovery import open_transition
 from health_pipeline.deployment.standing import Standing, standing
 from health_pipeline.errors import DeploymentError
+from health_pipeline.notify import templates
 from health_pipeline.serving.release import MANIFEST, pack_release, read_release
+from health_pipeline.settings import load_settings
+from health_pipeline_tests.notify.receivers import webhook
 from health_pipeline_tests.serving.bundles import RECORD, facts_of, linear_bundle
+
+
+def test_a_run_may_tell_others_than_the_settings_name(tmp_path):
+    with webhook() as usual, webhook() as pager, webhook() as asked:
+        settings = load_settings(home=tmp_path, notify={"urls": [usual.url], "critical_urls": [pager.url]})
+        told = templates.rolled_back(month="2024-05-01", release="a", restored="b", reason="harm", attempt="1")
+        tools_of(settings, channels=[asked.url]).alert(told)
+        assert [len(hook.received) for hook in (usual, pager, asked)] == [0, 0, 1]
 
 
 def test_the_champion_deployed_again_after_an_upgrade_is_another_release(yard, first, monkeypatch):
