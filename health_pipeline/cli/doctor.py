@@ -63,6 +63,7 @@ def _findings() -> Iterator[Finding]:
         _home,
         _months,
         _choices,
+        _alerts,
         _landing,
         _contents,
         _warehouse,
@@ -134,6 +135,13 @@ def _choices(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", f"model families: {', '.join(families)}")
     else:
         yield Finding("broken", "no model family is chosen", "name one in HEALTH_PIPELINE_TRAINING__FAMILIES")
+
+
+def _alerts(settings: Settings) -> Iterator[Finding]:
+    from health_pipeline.notify.channels import check_addresses
+
+    count = check_addresses(settings)
+    yield Finding("ok", f"alerts go to {settings.home / 'logs' / 'alerts.jsonl'} and {count} addresses")
 
 
 def _contents(settings: Settings) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ NEWS_SECONDS = 86_400.0
 
 
 def tell_failed_ticks(instance: dg.DagsterInstance, settings: Settings, clock: Clock) -> int:
-    """One alert a day for each sensor or schedule that fails and each kind of error; returns how many fail now.
+    """Post one alert a day for each sensor or schedule that fails and each kind of error; returns how many fail now.
 
     Called by more than one sensor, so that they watch each other too.
     """
@@ -34,7 +34,7 @@ def tell_failed_ticks(instance: dg.DagsterInstance, settings: Settings, clock: C
         if latest[0].timestamp < clock().timestamp() - NEWS_SECONDS:
             continue
         failing += 1
-        notify.send(_alert(latest[0]), settings, clock)
+        notify.post(_alert(latest[0]), settings, clock)
     return failing
 
 

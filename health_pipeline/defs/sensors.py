@@ -127,7 +127,7 @@ def _failed_checks(settings: Settings, clock: Clock) -> dg.SensorDefinition:
                 told_since=told_since(failure_of(evaluation), episode_before(context.instance, record.event_log_entry)),
                 links=notify.links.to_asset(settings, evaluation.asset_key.to_user_string(), "checks"),
             )
-            notify.send(alert, settings, clock)
+            notify.post(alert, settings, clock)
         tell_failed_ticks(context.instance, settings, clock)
         notify.flush(settings, clock)
         return dg.SensorResult(skip_reason=f"{len(records)} evaluations read, {failed} failed", cursor=str(cursor))
@@ -161,8 +161,10 @@ def _failed_runs(settings: Settings, clock: Clock) -> dg.SensorDefinition:
             # A run of the command line has no code location; who started it sees it fail.
             if run is None or not _runs_in(run, context.code_location_origin):
                 continue
-            notify.send(_run_failed(run, record.event_log_entry, context.instance, settings), settings, clock)
+            notify.post(_run_failed(run, record.event_log_entry, context.instance, settings), settings, clock)
             told += 1
+        if told:
+            notify.flush(settings, clock)
         return dg.SensorResult(skip_reason=f"{told} failed runs", cursor=str(cursor))
 
     return failed_run_alerts
@@ -200,7 +202,8 @@ def _decisions(settings: Settings, partitions: Partitions, clock: Clock) -> dg.S
         "that fail.",
     )
     def decision_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        tell_failed_ticks(context.instance, settings, clock)
+        if tell_failed_ticks(context.instance, settings, clock):
+            notify.flush(settings, clock)
         told = set(json.loads(context.cursor or "[]"))
         stored = context.instance.get_materialized_partitions(dg.AssetKey(["models", "champion"]))
         months = sorted((set(stored) & set(partitions.models.get_partition_keys())) - told)
@@ -214,7 +217,7 @@ def _decisions(settings: Settings, partitions: Partitions, clock: Clock) -> dg.S
             if key in told:
                 continue
             again = f"{made.next_training_date:%Y-%m}" if made.next_training_date else None
-            notify.send(
+            notify.post(
                 notify.templates.decision(
                     month=key,
                     decision=made.decision,
@@ -227,13 +230,14 @@ def _decisions(settings: Settings, partitions: Partitions, clock: Clock) -> dg.S
                 clock,
             )
             if made.near_misses and made.challenger_id:
-                notify.send(
+                notify.post(
                     notify.templates.gate_near_miss(
                         month=key, model_id=made.challenger_id, criteria=made.near_misses, links=links
                     ),
                     settings,
                     clock,
                 )
+        notify.flush(settings, clock)
         return dg.SensorResult(
             skip_reason=f"told {len(months)} decisions", cursor=json.dumps(sorted(told | set(months)))
         )

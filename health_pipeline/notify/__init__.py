@@ -2,7 +2,7 @@
 
 from health_pipeline.notify import links, templates
 from health_pipeline.notify.alert import Alert, event_id
-from health_pipeline.notify.delivery import Outcome, flush, outbox_of, resend, send, undelivered
+from health_pipeline.notify.delivery import Outcome, flush, outbox_of, post, resend, send, undelivered
 from health_pipeline.notify.outbox import Delivery, Outbox
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "flush",
     "links",
     "outbox_of",
+    "post",
     "resend",
     "send",
     "templates",

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from health_pipeline.settings import NotifySettings, Settings
 
 _log = structlog.get_logger(__name__)
+
+UNKNOWN = "an alert address is not one that Apprise knows"
 
 
 class DeliveryError(Exception):
@@ -51,21 +53,44 @@ class Channel:
 def channels_of(settings: Settings) -> list[Channel]:
     """All channels of the settings, the JSON log first; an address that stands there twice is one, of the wider kind.
 
-    Raises:
-        SettingsError: an address is none that Apprise knows (the address itself is not shown: it may hold a password).
+    One that Apprise does not know is a channel that refuses: a slip in it keeps no alert from the others, and no sensor
+    or deployment from its work.
     """
     log = Channel("log", "info", lambda alert: _write_log(settings.home / "logs" / "alerts.jsonl", alert))
     found = {log.name: log}
+    for least, setting, url in _addresses(settings):
+        channel = _apprise(url, least, setting, settings.notify)
+        found.setdefault(channel.name, channel)
+    return list(found.values())
+
+
+def check_addresses(settings: Settings) -> int:
+    """Look whether Apprise knows every address; returns how many there are.
+
+    Raises:
+        SettingsError: it does not know one (the address itself is not shown: it may hold a password).
+    """
+    addresses = list(_addresses(settings))
+    for _least, setting, url in addresses:
+        if _server(url, settings.notify) is None:
+            raise SettingsError(
+                UNKNOWN,
+                where=setting,
+                remedy="see https://github.com/caronc/apprise/wiki for the form of addresses",
+            )
+    return len(addresses)
+
+
+def _addresses(settings: Settings) -> Iterator[tuple[Severity, str, str]]:
+    """Least severity, name of the setting with the position in it, address."""
     groups: tuple[tuple[Severity, str], ...] = (
         ("info", "urls"),
         ("warning", "warning_urls"),
         ("critical", "critical_urls"),
     )
-    for least, setting in groups:
-        for position, secret in enumerate(getattr(settings.notify, setting)):
-            channel = _apprise(secret.get_secret_value(), least, f"notify.{setting}[{position}]", settings.notify)
-            found.setdefault(channel.name, channel)
-    return list(found.values())
+    for least, name in groups:
+        for position, secret in enumerate(getattr(settings.notify, name)):
+            yield least, f"notify.{name}[{position}]", secret.get_secret_value()
 
 
 def _write_log(path: Path, alert: Alert) -> None:
@@ -98,17 +123,14 @@ def _write_log(path: Path, alert: Alert) -> None:
 def _apprise(url: str, least: Severity, setting: str, settings: NotifySettings) -> Channel:
     import apprise
 
-    server = apprise.Apprise.instantiate(_with_timeouts(url, settings.timeout_seconds), asset=_asset())
-    if server is None:
-        raise SettingsError(
-            "an alert address is not one that Apprise knows",
-            where=setting,
-            remedy="see https://github.com/caronc/apprise/wiki for the form of addresses",
-        )
+    server = _server(url, settings)
     digest = hashlib.blake2b(url.encode(), digest_size=6).hexdigest()
-    scheme = urlsplit(url).scheme
+    # What stands before a colon is a scheme only where Apprise knows it; elsewhere it may be anything.
+    scheme = "unknown" if server is None else urlsplit(url).scheme
 
     def deliver(alert: Alert) -> None:
+        if server is None:
+            raise DeliveryError(f"{setting}: {UNKNOWN}")
         kinds = {"info": "info", "warning": "warning", "critical": "failure"}
         capture: Any = apprise.LogCapture
         with capture(level=logging.WARNING, fmt="%(message)s") as captured:
@@ -120,6 +142,16 @@ def _apprise(url: str, least: Severity, setting: str, settings: NotifySettings) 
             raise DeliveryError(_without_secrets(said, url) or "the channel did not take the alert")
 
     return Channel(f"{scheme}:{digest}", least, deliver)
+
+
+def _server(url: str, settings: NotifySettings) -> apprise.NotifyBase | None:
+    """What sends to an address; None when Apprise does not know its form."""
+    import apprise
+
+    try:
+        return apprise.Apprise.instantiate(_with_timeouts(url, settings.timeout_seconds), asset=_asset())
+    except ValueError:  # of urllib: brackets that hold no IPv6 address
+        return None
 
 
 def _asset() -> apprise.AppriseAsset:

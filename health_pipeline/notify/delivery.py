@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 
+ROUND_SECONDS = 20.0
+"""Dagster ends the tick of a sensor after a minute; what is left goes out in the next round."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a round of deliveries achieved.
@@ -46,16 +50,19 @@ def send(alert: Alert, settings: Settings, clock: Clock = system_clock) -> Outco
 
     Alerts of earlier calls that are due again go out too. A channel that refuses is no error of the caller: it shows in
     :func:`undelivered`, in the log and in the outcome.
-
-    Raises:
-        SettingsError: an address is none that Apprise knows.
     """
-    channels = channels_of(settings)
-    is_new = outbox_of(settings).add(alert, [channel.name for channel in channels if channel.wants(alert)], clock())
-    if not is_new:
+    if not post(alert, settings, clock):
         return Outcome(is_new=False)
-    found = _deliver(channels, settings, clock)
-    return Outcome(True, found.sent, found.waiting, found.failed)
+    return flush(settings, clock)
+
+
+def post(alert: Alert, settings: Settings, clock: Clock = system_clock) -> bool:
+    """Put an alert into the outbox, from where :func:`flush` sends it; returns whether the event is new.
+
+    For whoever tells of many events: a channel that is away is waited for once, not once for each of them.
+    """
+    wanted = [channel.name for channel in channels_of(settings) if channel.wants(alert)]
+    return outbox_of(settings).add(alert, wanted, clock())
 
 
 def flush(settings: Settings, clock: Clock = system_clock) -> Outcome:
@@ -88,12 +95,15 @@ def _deliver(channels: list[Channel], settings: Settings, clock: Clock) -> Outco
     by_name = {channel.name: channel for channel in channels}
     wait = dt.timedelta(seconds=settings.notify.retry_seconds)
     counts = {"sent": 0, "pending": 0, "failed": 0}
-    while (delivery := outbox.claim(list(by_name), clock())) is not None:
+    ends_at = clock() + dt.timedelta(seconds=ROUND_SECONDS)
+    while (now := clock()) < ends_at and (delivery := outbox.claim(list(by_name), now)) is not None:
         try:
             by_name[delivery.channel].deliver(delivery.alert)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its refusal; the other alerts go on
             reason = str(error) if isinstance(error, DeliveryError) else f"the channel broke: {type(error).__name__}"
             state = outbox.refused(delivery, reason, clock(), settings.notify.attempts, wait)
+            # Each refusal may take as long as the channel is waited for: its other alerts are tried in later rounds.
+            del by_name[delivery.channel]
             _log.log(
                 40 if state == "failed" else 30,
                 "alert.refused",

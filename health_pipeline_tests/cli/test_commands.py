@@ -113,6 +113,7 @@ def test_doctor_names_variables_that_no_setting_has(tmp_path, monkeypatch):
         ("TRAINING__FAMILIES", "[]", "no model family is chosen"),
         ("PROMOTION__PLAN", "nowhere.toml", "the change-control plan cannot be used"),
         ("PRIVACY__PSEUDONYM_KEY", "short", "the pseudonym key is shorter than"),
+        ("NOTIFY__CRITICAL_URLS", '["pagerdoty://hunter2@x"]', "notify.critical_urls[0]: an alert address is not one"),
     ],
 )
 def test_doctor_tries_what_a_later_run_would_refuse(tmp_path, name, value, says):

@@ -21,6 +21,7 @@ from dagster._core.scheduler.instigation import (
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster_shared.error import SerializableErrorInfo
 
+from health_pipeline import notify
 from health_pipeline.clock import frozen_clock
 from health_pipeline.defs.failed_ticks import tell_failed_ticks
 from health_pipeline.defs.instance import open_instance
@@ -76,7 +77,9 @@ def told(settings):
 
 
 def look(instance, settings, now=NOON):
-    return tell_failed_ticks(instance, settings, frozen_clock(now))
+    failing = tell_failed_ticks(instance, settings, frozen_clock(now))
+    notify.flush(settings, frozen_clock(now))
+    return failing
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 from apprise.plugins.custom_json import NotifyJSON
 
 from health_pipeline.errors import SettingsError
-from health_pipeline.notify import Alert, event_id, flush, outbox_of, resend, send, templates, undelivered
+from health_pipeline.notify import Alert, event_id, flush, outbox_of, post, resend, send, templates, undelivered
+from health_pipeline.notify.channels import check_addresses
 from health_pipeline.settings import Settings, load_settings
 from health_pipeline_tests.notify.receivers import mail_server, webhook
 
@@ -199,10 +200,60 @@ def test_no_secret_of_an_address_is_stored_or_told(tmp_path: Path) -> None:
         stored = (tmp_path / "notify" / "outbox.sqlite").read_bytes()
         assert b"s3cretword" not in stored
         assert "s3cretword" not in repr(undelivered(settings)) + repr(settings)
-    with pytest.raises(SettingsError) as caught:
-        send(failed_check("3"), settings_with(tmp_path, urls=("nosuch://hunter2@x",)))
-    assert "hunter2" not in str(caught.value)
-    assert "notify.urls[0]" in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", ["nosuch://hunter2@x", "hunter2", "hunter2:x", "json://[hunter2", ""])
+def test_an_address_that_apprise_does_not_know_is_a_channel_that_refuses(tmp_path: Path, wrong: str) -> None:
+    with webhook() as hook:
+        settings = settings_with(tmp_path, urls=(hook.url, wrong))
+        assert send(failed_check(), settings).waiting == 1
+        assert len(hook.received) == len(log_lines(tmp_path)) == 1, (
+            "a slip in one address keeps nothing from the others"
+        )
+        (refused,) = undelivered(settings)
+        assert "notify.urls[1]: an alert address is not one that Apprise knows" in str(refused.error)
+        with pytest.raises(SettingsError, match=r"notify.urls\[1\]") as caught:
+            check_addresses(settings)
+        stored = (tmp_path / "notify" / "outbox.sqlite").read_bytes()
+        assert "hunter2" not in f"{caught.value}{refused}{stored!r}"
+        assert check_addresses(settings_with(tmp_path, urls=(hook.url,), critical_urls=(hook.url,))) == 2
+
+
+def test_a_channel_that_is_away_is_waited_for_once_a_round(tmp_path: Path) -> None:
+    clock = Clock()
+    with webhook() as away, webhook() as there:
+        settings = settings_with(tmp_path, urls=(away.url, there.url))
+        away.refuse = 3
+        for number in range(5):
+            assert post(failed_check(str(number)), settings, clock)
+            assert not post(failed_check(str(number)), settings, clock)
+        flush(settings, clock)
+        assert (away.asked, len(there.received)) == (1, 5)
+        for _ in range(9):
+            clock.forward(100)
+            flush(settings, clock)
+        told = {str(item["message"]).rsplit(" ", 1)[-1] for item in away.received}
+        assert told == {failed_check(str(number)).event_id for number in range(5)}
+        assert (len(away.received), undelivered(settings)) == (5, [])
+
+
+def test_a_round_ends_before_dagster_ends_the_tick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    deliver = NotifyJSON.send
+
+    def slow(self: NotifyJSON, **named: object) -> object:
+        clock.forward(9)
+        return deliver(self, **named)
+
+    monkeypatch.setattr(NotifyJSON, "send", slow)
+    with webhook() as hook:
+        settings = settings_with(tmp_path, urls=(hook.url,))
+        for number in range(5):
+            post(failed_check(str(number)), settings, clock)
+        flush(settings, clock)
+        assert len(hook.received) == 3, "the last one began before the round was over"
+        flush(settings, clock)
+        assert len(hook.received) == 5
 
 
 def test_a_receiver_that_is_away_does_not_stop_the_caller(tmp_path: Path) -> None:
