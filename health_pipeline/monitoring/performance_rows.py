@@ -80,8 +80,13 @@ def realised_rows(
         pooled = replace(pooled, segments={})
     small = settings.privacy.small_number
     sizes = pooled.group_sizes()
-    rare = {name for name, (count, events) in sizes.items() if min(events, count - events) < small}
-    hidden = _hidden({name: count for name, (count, _) in sizes.items()}, rare, small) - {"all"}
+    # Everybody is a group that few outcomes do not hide: a month without any has to be seen.
+    rare = {
+        name
+        for name, (count, events) in sizes.items()
+        if (count if name == "all" else min(events, count - events)) < small
+    }
+    hidden = _hidden({name: count for name, (count, _) in sizes.items()}, rare, small)
     shown = len(sizes.keys() - hidden - {"all"})
     common = {"kind": "realised", "window_months": window}
     for segment, group in pooled.groups():
@@ -168,7 +173,8 @@ def _judged(segment: str, metric: str, estimate: Estimate, baseline: Mapping[str
 
 def _reconciled(estimated: Row, realised: Row) -> Row:
     """The interval is that of the outcome the estimate predicted."""
-    if not (math.isfinite(realised["value"]) and math.isfinite(estimated["value"])):
+    values = realised["value"], estimated["value"]
+    if not all(value is not None and math.isfinite(value) for value in values):  # None: suppressed
         return {"value": None, "ci_low": None, "ci_high": None, "threshold": None, "status": "no_data"}
     low, high = estimated["ci_low"] - realised["value"], estimated["ci_high"] - realised["value"]
     return {

@@ -273,6 +273,23 @@ def test_a_month_without_any_readmission_has_no_discrimination_to_compare(tmp_pa
     assert "not matured" not in page
 
 
+@pytest.mark.parametrize("scored", [1, 10])
+def test_a_month_of_a_few_discharges_is_suppressed_and_not_an_error(tmp_path: Path, scored: int) -> None:
+    found = hospital(tmp_path)
+    one = MonthRange(SEPTEMBER, SEPTEMBER)
+    few = f"QUALIFY row_number() OVER (PARTITION BY model_role ORDER BY encounter_id) <= {scored}"
+    rewrite(found, PREDICTIONS, one, f"SELECT * FROM {found.predictions.only(one)} {few}")
+    table = performance(found, one)
+    alone = [row for row in rows_where(table, window_months=1, **CHAMPION_ALL) if row["kind"] != "concept"]
+    assert {row["kind"] for row in alone} == {"estimated", "realised", "reconciliation"}
+    for row in alone:
+        assert (row["value"], row["ci_low"], row["n"], row["status"]) == (None, None, None, "no_data")
+    (pooled,) = rows_where(table, kind="realised", window_months=3, metric="roc_auc", **CHAMPION_ALL)
+    assert pooled["value"] is not None
+    found.warehouse.replace(PERFORMANCE, one, table)
+    assert draw_month(found.warehouse, SEPTEMBER, found.settings, png=False)
+
+
 def test_no_predictions_is_no_data(tmp_path: Path) -> None:
     found = hospital(tmp_path)
     month = MonthRange(SEPTEMBER, SEPTEMBER)
