@@ -9,6 +9,13 @@ from typing import Literal
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 
+LONGEST = 1000
+"""Characters of title and text together: the least that a channel takes (Teams; PagerDuty 1,024), which would refuse
+more than that at every try."""
+_LONGEST_END = 300
+"""What an alert asks people to do stands at its end, which is kept."""
+_LEFT_OUT = " ... (all of it in logs/alerts.jsonl) ... "
+
 
 @dataclass(frozen=True)
 class Alert:
@@ -42,9 +49,18 @@ class Alert:
 
     @property
     def text(self) -> str:
-        """Body, links, and the event id by which a receiver can tell a repetition."""
+        """Body, links, and the event id by which a receiver can tell a repetition; no longer than channels take it."""
         links = "".join(f"\n{title}: {address}" for title, address in self.links)
-        return f"{self.body}{links}\n\nevent {self.event_id}"
+        end = f"{links}\n\nevent {self.event_id}"
+        return _shortened(self.body, LONGEST - len(f"{self.title}\n{end}")) + end
+
+
+def _shortened(text: str, length: int) -> str:
+    """Beginning and end of a text that is longer than this."""
+    if len(text) <= length:
+        return text
+    beginning = max(0, length - len(_LEFT_OUT) - _LONGEST_END)
+    return f"{text[:beginning]}{_LEFT_OUT}{text[-_LONGEST_END:]}"
 
 
 def event_id(*parts: object) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from apprise.plugins.custom_json import NotifyJSON
+from apprise.plugins.pagerduty import NotifyPagerDuty
+from apprise.plugins.workflows import NotifyWorkflows
 
 from health_pipeline.errors import SettingsError
 from health_pipeline.notify import Alert, event_id, flush, outbox_of, post, resend, send, templates, undelivered
@@ -190,6 +192,22 @@ def test_a_name_that_is_no_text_is_told_as_far_as_it_goes(tmp_path: Path) -> Non
         alert = templates.run_failed(run_id="1", job="any", partition=None, step="bronze", error=f"cannot read {name}")
         assert send(alert, settings).sent == 3
     assert "2023-05-\\udce9.csv" in str(log_lines(tmp_path)[0]["body"])
+
+
+@pytest.mark.parametrize("length", [10, 600, 700, 800, 2_000, 100_000])
+def test_a_long_error_is_told_to_pagers_that_take_short_texts_only(tmp_path: Path, length: int) -> None:
+    alert = templates.run_failed(
+        run_id="1", job="labels:2023-05:7", partition="2023-05-01", step="gold__labels", error="why, " * (length // 5),
+        links=(("run", "https://dagster.hospital.example/runs/1"),),
+    )  # fmt: skip
+    said = f"{alert.title}\n{alert.text}"
+    assert len(said) <= min(NotifyPagerDuty.body_maxlen, NotifyWorkflows.body_maxlen)
+    assert alert.body in said or len(alert.body) + len(alert.title) > 800
+    assert "gold__labels: why, " in said
+    assert "health-pipeline run --from 2023-05 --to 2023-05.\nrun: https://" in said, "what is to do stays"
+    assert said.endswith(f"event {alert.event_id}")
+    send(alert, settings_with(tmp_path))
+    assert log_lines(tmp_path)[0]["body"] == alert.body
 
 
 def test_no_secret_of_an_address_is_stored_or_told(tmp_path: Path) -> None:
