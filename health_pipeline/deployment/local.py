@@ -208,7 +208,8 @@ class LocalTarget:
     @property
     def _shown_host(self) -> str:
         host = self._settings.serving.host
-        return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+        shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        return f"[{shown}]" if ":" in shown else shown
 
     def watched(self, package: Package) -> Sequence[Endpoint]:
         """The one process: it holds all releases, and answers from the one that a request is pinned to."""

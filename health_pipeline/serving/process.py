@@ -183,7 +183,7 @@ async def _watch(path: Path, engine: Engine, state: State, seen: Stamp) -> None:
 def _stamp(path: Path) -> Stamp:
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except OSError:  # not there, or not to be had: whoever reads it says which
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -92,4 +94,40 @@ def test_trouble_with_one_manifest_does_not_end_the_watch(tmp_path, trouble):
 
     asyncio.run(follow())
     assert taken == [2]
+    assert state.rejected is None
+
+
+def test_a_manifest_that_cannot_be_looked_at_for_a_while_does_not_end_the_watch(tmp_path, monkeypatch):
+    """A share that hangs, permissions that somebody mends: what served serves on, and the next manifest is followed."""
+    path = tmp_path / "traffic.json"
+    write_traffic(path, traffic(1, SimpleNamespace(release_id="r", digest="sha256:1")))
+    seen, taken, is_away = process._stamp(path), [], [True]
+    engine = SimpleNamespace(
+        prepare=lambda wanted: wanted,
+        take_over=lambda live: taken.append(live.generation),
+        retire=lambda: taken.append("retired"),
+    )
+    state = State()
+
+    def away(method):
+        def tried(self, *arguments, **named):
+            if is_away[0] and self == path:
+                raise OSError(errno.ESTALE, "Stale file handle")
+            return method(self, *arguments, **named)
+
+        return tried
+
+    monkeypatch.setattr(Path, "stat", away(Path.stat))
+    monkeypatch.setattr(Path, "read_bytes", away(Path.read_bytes))
+
+    async def follow() -> None:
+        watcher = asyncio.create_task(process._watch(path, engine, state, seen))
+        await until(lambda: state.rejected is not None or watcher.done())
+        assert state.rejected is not None
+        is_away[0] = False
+        await until(lambda: bool(taken))
+        watcher.cancel()
+
+    asyncio.run(follow())
+    assert taken == [1]
     assert state.rejected is None

@@ -269,6 +269,17 @@ def test_a_worker_whose_supervisor_died_before_it_had_looked_ends_too(target):
     wait_until(lambda: not stat.exists() or stat.read_text().split()[2] == "Z")
 
 
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("127.0.0.1", "http://127.0.0.1:8080"), ("0.0.0.0", "http://127.0.0.1:8080")]
+    + [(host, "http://[::1]:8080") for host in ("::1", "::")],
+)
+def test_where_it_answers_is_an_address_that_can_be_asked(tmp_path, host, url):
+    endpoint = LocalTarget(load_settings(home=tmp_path, serving={"host": host, "port": 8080})).endpoint()
+    assert endpoint.url == url
+    ApiClient(endpoint).close()
+
+
 def test_a_port_of_somebody_else_is_named_before_anything_changes(target):
 
     with bind("127.0.0.1", target._port), pytest.raises(DeploymentError, match="cannot listen on"):
