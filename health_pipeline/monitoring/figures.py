@@ -73,9 +73,8 @@ def _panels(
     overall = [row for row in performance if row["segment"] == "all"]
     matured = sorted({row["month"] for row in performance if row["kind"] == "realised" and row["value"] is not None})
     newest = [row for row in performance if matured and row["month"] == matured[-1]]
-    widest = max(
-        (row["window_months"] for row in newest if row["kind"] == "realised" and row["value"] is not None), default=0
-    )
+    grouped = [row for row in newest if row["model_role"] == "champion" and row["segment"] != "all"]
+    widest = max((row["window_months"] for row in grouped if row["kind"] == "realised"), default=0)
     bins = calibration_bins(warehouse, month, settings)
     has_drift = any(row["metric"] == "psi" and row["value"] is not None for row in drift)
     return [
@@ -194,7 +193,7 @@ def _tiles(
         ]
         if not found:
             text = "not matured" if kind == "realised" else "no data"
-        elif found[0]["value"] is None:
+        elif not performance_charts.is_known(found[0]):
             text = "no data"
         else:
             text = f"{found[0]['value']:.3f} [{found[0]['ci_low']:.3f}, {found[0]['ci_high']:.3f}]"

@@ -20,6 +20,7 @@ from health_pipeline.monitoring.chart_style import (
     styled,
 )
 from health_pipeline.monitoring.limits import both_sides
+from health_pipeline.months import shift
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -47,36 +48,35 @@ def trajectories(rows: Rows, window: int) -> go.Figure:
         vertical_spacing=0.09,
         horizontal_spacing=0.11,
     )
-    pooled = [row for row in rows if row["kind"] == "realised" and row["window_months"] == window and _is_known(row)]
+    pooled = [row for row in rows if row["kind"] == "realised" and row["window_months"] == window and is_known(row)]
     for index, metric in enumerate(TRAJECTORIES):
         place = {"row": index // columns + 1, "col": index % columns + 1}
         for role in ROLE_COLOURS:
             mine = [row for row in pooled if row["metric"] == metric and row["model_role"] == role]
-            if not mine:
-                continue
             if role == "champion":
                 _band(figure, mine, ROLE_COLOURS[role], place)
                 _limit(figure, mine, place, show=index == 0)
-            figure.add_trace(
-                go.Scatter(
-                    x=[row["month"] for row in mine],
-                    y=[row["value"] for row in mine],
-                    name=role,
-                    legendgroup=role,
-                    showlegend=index == 0,
-                    mode="lines+markers",
-                    line={
-                        "color": ROLE_COLOURS[role],
-                        "dash": ROLE_DASHES[role],
-                        "width": 2 if role == "champion" else 1.2,
-                    },
-                    marker={"symbol": ROLE_SYMBOLS[role], "size": 7 if role == "champion" else 5},
-                    customdata=[[row["n"], row["ci_low"], row["ci_high"], row["status"]] for row in mine],
-                    hovertemplate="%{x|%Y-%m}: %{y:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}], "
-                    "n %{customdata[0]}, %{customdata[3]}",
-                ),
-                **place,
-            )
+            for part, stretch in enumerate(_stretches(mine)):
+                figure.add_trace(
+                    go.Scatter(
+                        x=[row["month"] for row in stretch],
+                        y=[row["value"] for row in stretch],
+                        name=role,
+                        legendgroup=role,
+                        showlegend=index == 0 and part == 0,
+                        mode="lines+markers",
+                        line={
+                            "color": ROLE_COLOURS[role],
+                            "dash": ROLE_DASHES[role],
+                            "width": 2 if role == "champion" else 1.2,
+                        },
+                        marker={"symbol": ROLE_SYMBOLS[role], "size": 7 if role == "champion" else 5},
+                        customdata=[[row["n"], row["ci_low"], row["ci_high"], row["status"]] for row in stretch],
+                        hovertemplate="%{x|%Y-%m}: %{y:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}], "
+                        "n %{customdata[0]}, %{customdata[3]}",
+                    ),
+                    **place,
+                )
     figure.update_layout(meta={"panels": len(TRAJECTORIES)})  # the page stacks them on a phone
     return styled(figure, 820)
 
@@ -89,13 +89,13 @@ def estimated_and_realised(rows: Rows, metric: str = "roc_auc") -> go.Figure:
     mine = [
         row
         for row in rows
-        if row["model_role"] == "champion" and row["metric"] == metric and row["window_months"] == 1 and _is_known(row)
+        if row["model_role"] == "champion" and row["metric"] == metric and row["window_months"] == 1 and is_known(row)
     ]
     for kind, colour, symbol in (("estimated", ORANGE, "diamond-open"), ("realised", BLUE, "circle")):
         chosen = [row for row in mine if row["kind"] == kind and row["segment"] == "all"]
-        if chosen:
-            figure.add_trace(_points_with_error(chosen, kind, colour, symbol))
-    _limit(figure, [row for row in mine if row["kind"] == "realised"], {}, show=True)
+        for part, stretch in enumerate(_stretches(chosen)):
+            figure.add_trace(_points_with_error(stretch, kind, colour, symbol, show=part == 0))
+    _limit(figure, mine, {}, show=True)
     figure.update_yaxes(title=METRIC_TITLES[metric])
     return styled(figure)
 
@@ -160,7 +160,7 @@ def subgroups(rows: Rows, window: int, metric: str = "roc_auc") -> go.Figure:
     mine.sort(key=lambda row: (row["segment"] != "all", row["segment"]), reverse=True)
     figure = go.Figure()
     for status in STATUS_COLOURS:
-        chosen = [row for row in mine if row["status"] == status and _is_known(row)]
+        chosen = [row for row in mine if row["status"] == status and is_known(row)]
         if not chosen:
             continue
         figure.add_trace(
@@ -180,7 +180,7 @@ def subgroups(rows: Rows, window: int, metric: str = "roc_auc") -> go.Figure:
                 hovertemplate="%{y}: %{x:.3f}<extra></extra>",
             )
         )
-    overall = next((row for row in mine if row["segment"] == "all" and _is_known(row)), None)
+    overall = next((row for row in mine if row["segment"] == "all" and is_known(row)), None)
     if overall is not None:
         figure.add_vline(x=overall["value"], line={"color": GREY, "dash": "dash"})
     figure.update_yaxes(categoryorder="array", categoryarray=[_segment_name(row) for row in mine], title=None)
@@ -193,13 +193,26 @@ def _segment_name(row: dict[str, Any]) -> str:
     return f"{row['segment'].replace('=', ' ')} ({count})"
 
 
-def _points_with_error(rows: Rows, name: str, colour: str, symbol: str) -> go.Scatter:
+def _stretches(rows: Rows) -> list[list[dict[str, Any]]]:
+    """Months that follow one another: a line across a month without a number would invent one."""
+    found: list[list[dict[str, Any]]] = []
+    for row in rows:
+        if found and row["month"] == shift(found[-1][-1]["month"], 1):
+            found[-1].append(row)
+        else:
+            found.append([row])
+    return found
+
+
+def _points_with_error(rows: Rows, name: str, colour: str, symbol: str, *, show: bool) -> go.Scatter:
     import plotly.graph_objects as go
 
     return go.Scatter(
         x=[row["month"] for row in rows],
         y=[row["value"] for row in rows],
         name=name,
+        legendgroup=name,
+        showlegend=show,
         mode="lines+markers",
         line={"color": colour, "width": 1.5},
         marker={"symbol": symbol, "size": 9},
@@ -218,44 +231,44 @@ def _points_with_error(rows: Rows, name: str, colour: str, symbol: str) -> go.Sc
 def _band(figure: go.Figure, rows: Rows, colour: str, place: dict[str, int]) -> None:
     import plotly.graph_objects as go
 
-    months = [row["month"] for row in rows]
-    figure.add_trace(
-        go.Scatter(
-            x=[*months, *reversed(months)],
-            y=[*(row["ci_high"] for row in rows), *reversed([row["ci_low"] for row in rows])],
-            fill="toself",
-            fillcolor=faded(colour),
-            line={"width": 0},
-            hoverinfo="skip",
-            showlegend=False,
-        ),
-        **place,
-    )
-
-
-def _limit(figure: go.Figure, rows: Rows, place: dict[str, int], *, show: bool) -> None:
-    import plotly.graph_objects as go
-
-    limited = [
-        (row["month"], sorted(both_sides(row["metric"], row["threshold"])))
-        for row in rows
-        if row["threshold"] is not None and row["kind"] == "realised"
-    ]
-    for side in range(max((len(limits) for _, limits in limited), default=0)):
+    for stretch in _stretches(rows):
+        months = [row["month"] for row in stretch]
         figure.add_trace(
             go.Scatter(
-                x=[month for month, _ in limited],
-                y=[limits[side] for _, limits in limited],
-                mode="lines",
-                name="warning limit",
-                legendgroup="limit",
-                showlegend=show and side == 0,
-                line={"color": GREY, "dash": "dash", "width": 1.2, "shape": "hvh"},
-                hovertemplate="limit %{y:.3f}<extra></extra>",
+                x=[*months, *reversed(months)],
+                y=[*(row["ci_high"] for row in stretch), *reversed([row["ci_low"] for row in stretch])],
+                fill="toself",
+                fillcolor=faded(colour),
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
             ),
             **place,
         )
 
 
-def _is_known(row: dict[str, Any]) -> bool:
+def _limit(figure: go.Figure, rows: Rows, place: dict[str, int], *, show: bool) -> None:
+    import plotly.graph_objects as go
+
+    limited = [row for row in rows if row["threshold"] is not None and row["kind"] == "realised"]
+    for part, stretch in enumerate(_stretches(limited)):
+        sides = zip(*(sorted(both_sides(row["metric"], row["threshold"])) for row in stretch), strict=True)
+        for side, limits in enumerate(sides):
+            figure.add_trace(
+                go.Scatter(
+                    x=[row["month"] for row in stretch],
+                    y=list(limits),
+                    mode="lines",
+                    name="warning limit",
+                    legendgroup="limit",
+                    showlegend=show and part == side == 0,
+                    line={"color": GREY, "dash": "dash", "width": 1.2, "shape": "hvh"},
+                    hovertemplate="limit %{y:.3f}<extra></extra>",
+                ),
+                **place,
+            )
+
+
+def is_known(row: dict[str, Any]) -> bool:
+    """Whether there is a number with its interval."""
     return all(row[name] is not None for name in ("value", "ci_low", "ci_high"))

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from health_pipeline.modeling.tables import PREDICTIONS
 from health_pipeline.monitoring import DRIFT, PERFORMANCE, decisions, draw_month, drift_months, performance_months
+from health_pipeline.monitoring.performance_charts import estimated_and_realised, trajectories
 from health_pipeline.months import MonthRange, parse_month
 from health_pipeline.promotion.tables import CHAMPION
-from health_pipeline_tests.monitoring.conftest import MONTHS, Hospital, hospital
+from health_pipeline_tests.monitoring.conftest import MONTHS, Hospital, hospital, rewrite
 from health_pipeline_tests.monitoring.hospital import champion_rows
 
 NOVEMBER = parse_month("2021-11")
@@ -83,6 +85,64 @@ def test_a_month_without_anything_still_has_a_page(tmp_path: Path) -> None:
     found = hospital(tmp_path, rows=20)
     page = draw_month(found.warehouse, NOVEMBER, found.settings, png=False)[0].read_text("utf-8")
     assert "no data" in page
+
+
+def realised(month: str, value: float | None = 0.75, **changed: object) -> dict[str, object]:
+    return {
+        "month": parse_month(month),
+        "model_role": "champion",
+        "kind": "realised",
+        "window_months": 3,
+        "segment": "all",
+        "metric": "roc_auc",
+        "value": value,
+        "ci_low": None if value is None else value - 0.05,
+        "ci_high": None if value is None else value + 0.05,
+        "n": 900,
+        "threshold": None if value is None else 0.7,
+        "status": "no_data" if value is None else "ok",
+    } | changed
+
+
+def test_nothing_is_drawn_across_a_month_without_a_number() -> None:
+    known = ["2021-01", "2021-02", "2021-05", "2021-06"]
+    rows = [realised(month) for month in known]
+    rows[2:2] = [realised("2021-03", None)]  # nothing at all is known of April
+    apart = {tuple(map(parse_month, known[:2])), tuple(map(parse_month, known[2:]))}
+    figures = [
+        trajectories(rows, 3),
+        estimated_and_realised([row | {"window_months": 1} for row in rows]),
+    ]
+    for figure in figures:
+        assert {tuple(dict.fromkeys(sorted(trace.x))) for trace in figure.data} == apart
+        named = [trace.name for trace in figure.data if trace.showlegend]
+        assert sorted(named) == sorted(set(named)), "one entry of the legend for all parts of a line"
+
+
+def test_groups_are_shown_over_the_widest_window_that_has_them(monitored: Hospital) -> None:
+    month = parse_month("2021-09")
+    with monitored.warehouse.read("test") as connection:
+        windows = dict(
+            connection.execute(
+                f"SELECT window_months, bool_or(segment <> 'all') FROM {PERFORMANCE.qualified} WHERE kind = 'realised' "
+                f"AND value IS NOT NULL AND month = DATE '{month}' GROUP BY ALL"
+            ).fetchall()
+        )
+    assert windows == {1: False, 3: True, 6: False}, "a year has not been scored yet"
+    page = draw_month(monitored.warehouse, month, monitored.settings, png=False)[0].read_text("utf-8")
+    assert "3 months pooled" in page
+    assert re.search(r"sex female \(n \d+\)", page)
+
+
+def test_a_model_that_is_sure_of_everything_still_has_a_page(tmp_path: Path) -> None:
+    found = hospital(tmp_path, rows=50)
+    one = MonthRange(NOVEMBER, NOVEMBER)
+    sure = f"SELECT * REPLACE (1.0 AS probability) FROM {found.predictions.only(one)}"
+    rewrite(found, PREDICTIONS, one, sure)
+    table = performance_months(found.warehouse, **found.outcomes, months=one, settings=found.settings)
+    found.warehouse.replace(PERFORMANCE, one, table)
+    page = draw_month(found.warehouse, NOVEMBER, found.settings, png=False)[0].read_text("utf-8")
+    assert '<span>estimated AUROC</span><b class="no_data">no data</b>' in page
 
 
 def test_the_decision_log_can_be_asked(monitored: Hospital) -> None:
