@@ -11,6 +11,11 @@ from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NA
 from dagster._core.events import DagsterEventType
 from dagster._core.events.log import EventLogEntry
 from dagster._core.remote_origin import CodeLocationOrigin
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
 
 from health_pipeline import monitoring, notify
 from health_pipeline.clock import Clock
@@ -20,7 +25,7 @@ from health_pipeline.defs.episodes import episode_before, failure_of
 from health_pipeline.defs.failed_ticks import tell_failed_ticks
 from health_pipeline.defs.failures import root_cause
 from health_pipeline.defs.partitions import Partitions
-from health_pipeline.defs.requests import STAGES, requests, retry_after, under_way
+from health_pipeline.defs.requests import REQUEST_TAG, STAGES, requests, retry_after, under_way
 from health_pipeline.defs.state import read_state
 from health_pipeline.months import MonthRange, month_key, parse_month
 from health_pipeline.notify.episodes import told_since
@@ -182,10 +187,13 @@ def _run_failed(
     steps = [
         entry.get_dagster_event() for entry in instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE)
     ]
+    single = run.tags.get(PARTITION_NAME_TAG)
     return notify.templates.run_failed(
         run_id=run.run_id,
-        job=run.tags.get("health_pipeline/request", run.job_name),
-        partition=run.tags.get("dagster/partition"),
+        job=run.tags.get(REQUEST_TAG, run.job_name),
+        partition=run.tags.get(ASSET_PARTITION_RANGE_START_TAG, single),
+        until=run.tags.get(ASSET_PARTITION_RANGE_END_TAG, single),
+        launched=None if run.job_name == IMPLICIT_ASSET_JOB_NAME else run.job_name,
         step=steps[0].step_key if steps else None,
         error=root_cause(steps[0]) if steps else failure.get_dagster_event().message or "",
         retry_after=retry_after(run, instance),

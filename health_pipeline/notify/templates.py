@@ -52,6 +52,14 @@ def check_failed(
 SOON_SECONDS = 3600.0
 """A failed run that is tried again by itself within this time rings nobody yet."""
 
+_AFTER_JOB = {
+    "deploy": "the alert of the deployment says what follows; where there is none, it is tried again by itself, three "
+    "times in all",
+    "report_skip": "it is tried again by itself, three times in all",
+    "recover_deployment": "it is tried again by itself until it succeeds",
+}
+"""What follows a failed run of a job that a sensor launches; the other jobs are launched by people."""
+
 
 def run_failed(
     *,
@@ -60,6 +68,8 @@ def run_failed(
     partition: str | None,
     step: str | None,
     error: str,
+    until: str | None = None,
+    launched: str | None = None,
     retry_after: float | None = None,
     links: Links = (),
 ) -> Alert:
@@ -68,25 +78,32 @@ def run_failed(
     Args:
         run_id: of the run.
         job: what it was asked for.
-        partition: month.
+        partition: month, or the first of several.
         step: that failed; None when the process died.
         error: message.
+        until: last month of several.
+        launched: name of the job, where it is not that of all assets.
         retry_after: seconds after which it is tried again by itself; None: a person has to.
         links: title and address.
     """
     where = f" at {step}" if step else ""
-    months = f" --from {partition[:7]} --to {partition[:7]}" if partition else ""
-    if retry_after is None:
-        follow_up = f"mend the cause, then run the month again: health-pipeline run{months}"
-    else:
+    is_range = until not in {None, partition}
+    if retry_after is not None:
         follow_up = f"it is tried again by itself {_in(retry_after)}"
+    elif launched is not None:
+        follow_up = _AFTER_JOB.get(launched, f"mend the cause, then launch the job `{launched}` again")
+    elif partition is None:
+        follow_up = "mend the cause, then run it again"
+    else:
+        command = f"health-pipeline run --from {partition[:7]} --to {(until or partition)[:7]}"
+        follow_up = f"mend the cause, then run the month{'s' if is_range else ''} again: {command}"
     return Alert(
         event_id("run_failed", run_id),
         "warning" if retry_after is not None and retry_after <= SOON_SECONDS else "critical",
-        f"Run failed: {job}{_of(partition)}",
+        f"Run failed: {job}{_of(partition, until)}",
         f"Run {run_id} failed{where}: {error}\nNothing of the failed step was stored; {follow_up}.",
         "run_failed",
-        partition,
+        None if is_range else partition,
         links,
     )
 
@@ -258,8 +275,9 @@ def deployment_given_up(*, month: str, release: str, tries: int, links: Links = 
     )
 
 
-def _of(month: str | None) -> str:
-    return f" ({month[:7]})" if month else ""
+def _of(month: str | None, until: str | None = None) -> str:
+    last = f" to {until[:7]}" if until not in {None, month} else ""
+    return f" ({month[:7]}{last})" if month else ""
 
 
 def _in(seconds: float) -> str:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
 from dagster._core.events import (
     DagsterEvent,
     DagsterEventType,
@@ -220,11 +221,20 @@ def test_a_failing_request_pauses_and_then_gives_up(instance):
     assert not list(requests([item], instance, graph(), now=1e12, trigger="new_files")), "a person's turn"
 
 
-def fail(instance, tags, reason=RunFailureReason.STEP_FAILURE, *, selected=(), made=()):
+def fail(
+    instance,
+    tags,
+    reason=RunFailureReason.STEP_FAILURE,
+    *,
+    selected=(),
+    made=(),
+    job=IMPLICIT_ASSET_JOB_NAME,
+    month="2022-01-01",
+):
     """A run of January that failed, after it had made some of what it was to make; gives its id."""
     run = dg.DagsterRun(
-        job_name="any",
-        tags={"dagster/partition": "2022-01-01", **tags},
+        job_name=job,
+        tags={"dagster/partition": month, **tags} if month else tags,
         status=dg.DagsterRunStatus.STARTED,
         asset_selection=frozenset(map(dg.AssetKey.from_user_string, selected)) or None,
     )
@@ -246,10 +256,7 @@ def test_a_failed_run_rings_when_nobody_else_will_try_it_again_soon(settings, ho
     cursor = None
     failures = [({REQUEST_TAG: "labels:2022-01:7"}, RunFailureReason.STEP_FAILURE)] * (len(PAUSES) + 1)
     failures.append(({REQUEST_TAG: "labels:2022-01:9"}, RunFailureReason.RUN_EXCEPTION))
-    failures += [
-        ({}, RunFailureReason.STEP_FAILURE),
-        ({REQUEST_TAG: "deploy:2022-01:9"}, RunFailureReason.STEP_FAILURE),
-    ]
+    failures.append(({}, RunFailureReason.STEP_FAILURE))
     for tags, reason in failures:
         fail(home_instance, tags, reason)
         cursor = look(alerts, home_instance, cursor)
@@ -264,11 +271,39 @@ def test_a_failed_run_rings_when_nobody_else_will_try_it_again_soon(settings, ho
         ("critical", last),
         ("warning", "at once."),
         ("critical", last),
-        ("critical", last),
     ]
     assert [line["severity"] for line in found] == [severity for severity, _ in expected]
     for line, (_, end) in zip(found, expected, strict=True):
         assert line["body"].endswith(end), line["body"]
+
+
+DEPLOYMENT = (
+    "the alert of the deployment says what follows; where there is none, it is tried again by itself, three times"
+)
+RANGE = {"dagster/asset_partition_range_start": "2022-01-01", "dagster/asset_partition_range_end": "2022-03-01"}
+
+
+@pytest.mark.parametrize(
+    ("tags", "job", "month", "title", "says"),
+    [
+        # The months of a deployment run again would be decided again, and not deployed.
+        ({REQUEST_TAG: "deploy:2022-01:9"}, "deploy", "2022-01-01", "deploy:2022-01:9 (2022-01)", DEPLOYMENT),
+        ({}, "deploy", "2022-01-01", "deploy (2022-01)", DEPLOYMENT),
+        ({REQUEST_TAG: "recover:f3a"}, "recover_deployment", None, "recover:f3a", "by itself until it succeeds"),
+        ({}, "rollback", None, "rollback", "mend the cause, then launch the job `rollback` again."),
+        # A backfill from the UI: without its months the command would run everything there is.
+        (RANGE, "__ASSET_JOB", None, "__ASSET_JOB (2022-01 to 2022-03)", " --from 2022-01 --to 2022-03."),
+        ({}, "__ASSET_JOB", None, "__ASSET_JOB", "mend the cause, then run it again."),
+    ],
+)
+def test_a_failed_run_says_what_is_to_do_about_it(settings, home_instance, tags, job, month, title, says):
+    fail(home_instance, tags, job=job, month=month)
+    look(sensor(settings, "failed_run_alerts"), home_instance)
+    (alert,) = told(settings)
+    assert alert["title"] == f"Run failed: {title}"
+    assert says in alert["body"]
+    assert (tags is RANGE) == ("health-pipeline run" in alert["body"])
+    assert alert["severity"] == "critical"
 
 
 SCORING = ("gold/predictions", "monitoring/drift", "monitoring/performance")
