@@ -209,10 +209,11 @@ class PredictionLog:
             os.fsync(self._file.fileno())
         except OSError:
             # All of these lines are written again, into a new file: none of them must stay in this one.
+            failed, self._file = self._file, None
             with contextlib.suppress(OSError):
-                self._file.truncate(self._written)
-            self._file.close()
-            self._file = None
+                failed.truncate(self._written)
+            with contextlib.suppress(OSError):
+                failed.close()
             raise
         self._written += len(lines)
 

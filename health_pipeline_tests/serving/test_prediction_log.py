@@ -66,7 +66,9 @@ def test_a_full_disk_loses_nothing_that_fits_in_memory(tmp_path):
     assert len(list(read_log(tmp_path))) == 1500
 
 
-@pytest.mark.parametrize("fault", ["the disk is full in the middle of a write", "the sync fails"])
+@pytest.mark.parametrize(
+    "fault", ["the disk is full in the middle of a write", "the sync fails", "the disk is full, the close fails too"]
+)
 def test_a_write_that_fails_half_way_doubles_no_row(tmp_path, monkeypatch, fault):
     class Disk:
         """Takes some rows and a part of one, then nothing."""
@@ -82,6 +84,11 @@ def test_a_write_that_fails_half_way_doubles_no_row(tmp_path, monkeypatch, fault
             taken = self._file.write(content[: self._left])
             self._left -= taken
             return taken
+
+        def close(self):
+            self._file.close()
+            if fails and fault.endswith("the close fails too"):
+                raise OSError(errno.EDQUOT, "quota exceeded")
 
         def __getattr__(self, name):
             return getattr(self._file, name)
