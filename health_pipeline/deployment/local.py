@@ -59,11 +59,11 @@ class LocalTarget:
     # What the steps use ------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """The home can be written, and the port is ours or free.
+        """The home can be written, the port is ours or free, and an API that runs knows our token.
 
         Raises:
-            DeploymentError: another program listens on the port, our API listens on another one, or the home cannot be
-                written.
+            DeploymentError: another program listens on the port, our API listens on another one or wants another
+                token, or the home cannot be written.
         """
         try:
             for folder in (self.build_root, self._places.releases, self._places.traffic.parent):
@@ -88,6 +88,14 @@ class LocalTarget:
                 where="HEALTH_PIPELINE_SERVING__PORT, HEALTH_PIPELINE_SERVING__HOST",
                 remedy=f"changed while it ran? Set them back, or end it (kill {running}): deploying starts it again",
             ) from error
+        with ApiClient(self.endpoint()) as client:
+            is_stranger = client.ask("GET", "/v1/traffic").status == 401
+        if is_stranger:
+            raise DeploymentError(
+                f"the API that runs (process {running}) was started with another token",
+                where=f"HEALTH_PIPELINE_SERVING__TOKEN or {self._places.token}",
+                remedy=f"changed while it ran? Set it back, or end it (kill {running}): deploying starts it again",
+            )
 
     def build(self, release: Release) -> Package:
         """The packed folder is the package."""

@@ -296,6 +296,18 @@ def test_a_port_that_was_changed_while_the_api_ran_is_named_before_anything_chan
     assert target.serving() is not None
 
 
+def test_a_token_that_was_changed_while_the_api_ran_is_named_before_anything_changes(target):
+    """The rollout failed on it, which counted as a verdict on the model: it was not tried again."""
+    target.shift(package(target, linear_bundle()), 1.0)
+    new = {"port": target._settings.serving.port, "token": "another-token-of-sufficient-length"}
+    changed = LocalTarget(load_settings(home=target._settings.home, serving=new))
+    with pytest.raises(DeploymentError, match="started with another token"):
+        changed.check()
+    target.stop()
+    changed.check()
+    assert changed.serving() is not None
+
+
 def test_two_who_look_at_once_do_not_take_each_other_for_the_supervisor(target, monkeypatch):
     """The file still holds the number of one that is gone, which may be any process of today."""
     from health_pipeline.deployment import local
