@@ -225,7 +225,9 @@ class MonitoringSettings(Section):
     null_rate_alarm: Rate = Field(0.20, description="smallest change of a null rate worth an alarm")
     unseen_warning: Rate = Field(0.01, description="share of rows with a category unknown to the reference: warning")
     unseen_alarm: Rate = Field(0.05, description="share of rows with a category unknown to the reference: alarm")
-    rolling_months: tuple[PositiveCount, ...] = Field((1, 3, 6, 12), description="windows of realised performance")
+    rolling_months: tuple[PositiveCount, ...] = Field(
+        (1, 3, 6, 12), description="windows of realised performance; 1 and performance_window are always among them"
+    )
     bootstrap_replicates: PositiveCount = Field(200, description="patient-clustered replicates of an interval")
     calibration_months: PositiveCount = Field(6, description="matured months that recalibrate estimated performance")
     png: Literal["latest", "all", "off"] = Field(

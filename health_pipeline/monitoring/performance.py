@@ -16,7 +16,7 @@ from health_pipeline.monitoring.performance_rows import estimated_rows, no_data,
 from health_pipeline.monitoring.rows import to_table
 from health_pipeline.monitoring.scored import Scored, roles, same_scores, scored_rows
 from health_pipeline.monitoring.tables import PERFORMANCE
-from health_pipeline.monitoring.windows import performance_reads
+from health_pipeline.monitoring.windows import performance_reads, realised_windows
 from health_pipeline.months import Month, MonthRange
 from health_pipeline.settings import Settings
 from health_pipeline.warehouse.slices import Slice
@@ -112,7 +112,7 @@ def _parts(
 ) -> Iterator[Callable[[], Iterator[Row]]]:
     """Pieces of work of a month, the longest first: the cores end at about the same time."""
     if month in rows.matured_months:
-        for window in sorted(settings.monitoring.rolling_months, reverse=True):
+        for window in reversed(realised_windows(settings)):
             yield partial(realised_rows, rows, month, window, known, settings)
     yield partial(estimated_rows, rows, month, known.get(_model_of(rows, month), {}), settings)
     if month in rows.matured_months:

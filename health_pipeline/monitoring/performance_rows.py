@@ -16,6 +16,7 @@ from health_pipeline.monitoring.limits import judge
 from health_pipeline.monitoring.patient_sample import narrowed, patient_sample
 from health_pipeline.monitoring.scored import Scored
 from health_pipeline.monitoring.statuses import JUDGED_METRICS
+from health_pipeline.monitoring.windows import realised_windows
 from health_pipeline.months import Month, MonthRange, shift
 from health_pipeline.privacy import hidden_groups
 
@@ -76,7 +77,7 @@ def realised_rows(
         return
     pooled = _ranked(rows.during(covered).matured)
     baseline = baselines.level_of(known, pooled.model_id)
-    if window not in {settings.monitoring.performance_window, max(settings.monitoring.rolling_months)}:
+    if window not in {settings.monitoring.performance_window, realised_windows(settings)[-1]}:
         pooled = replace(pooled, segments={})
     small = settings.privacy.small_number
     sizes = pooled.group_sizes()

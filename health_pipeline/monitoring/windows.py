@@ -23,7 +23,13 @@ def drift_reads(settings: Settings) -> int:
     return max(windows.training_months + windows.validation_months + windows.holdout_months + 1, SEASON_MONTHS)
 
 
+def realised_windows(settings: Settings) -> tuple[int, ...]:
+    """Months pooled in realised performance, shortest first; the two that checks judge are always among them."""
+    knobs = settings.monitoring
+    return tuple(sorted({1, knobs.performance_window, *knobs.rolling_months}))
+
+
 def performance_reads(settings: Settings) -> int:
     """Months before M whose predictions and labels the performance of M is computed from."""
     knobs = settings.monitoring
-    return max(max(knobs.rolling_months) - 1, knobs.calibration_months, CONCEPT_MONTHS)
+    return max(realised_windows(settings)[-1] - 1, knobs.calibration_months, CONCEPT_MONTHS)

@@ -160,6 +160,21 @@ def test_windows_pool_months(table: pa.Table) -> None:
     assert (short["status"], short["value"]) == ("no_data", None), "only ten months were scored"
 
 
+@pytest.mark.parametrize("windows", [[6], [6, 1, 6, 3]])
+def test_the_windows_that_checks_judge_are_always_measured(stable: Hospital, windows: list[int]) -> None:
+    knobs = stable.settings.monitoring.model_copy(update={"rolling_months": tuple(windows)})
+    one = MonthRange(SEPTEMBER, SEPTEMBER)
+    table = performance_months(
+        stable.warehouse,
+        **stable.outcomes,
+        months=one,
+        settings=stable.settings.model_copy(update={"monitoring": knobs}),
+    )
+    rows = rows_where(table, kind="realised", metric="roc_auc", **CHAMPION_ALL)
+    assert [row["window_months"] for row in rows] == [1, 3, 6]
+    assert rows_where(table, kind="reconciliation")
+
+
 def test_the_estimate_is_near_the_outcome_on_stable_data(table: pa.Table) -> None:
     gaps = [row["value"] for row in rows_where(table, kind="reconciliation", metric="roc_auc", **CHAMPION_ALL)]
     assert len(gaps) == len(MONTHS)
