@@ -77,7 +77,8 @@ class Subgroup:
         rows: discharges; ``None`` when the count is too small to be shown.
         judged: whether there is enough of the group for a verdict.
         observed_expected: observed over expected readmissions.
-        discrimination_gap: AUROC within the group minus AUROC among everybody else.
+        discrimination_gap: AUROC within the group minus AUROC among everybody else; zero where these are too few to
+            be judged.
         change: AUROC of the challenger minus AUROC of the incumbent within the group.
     """
 

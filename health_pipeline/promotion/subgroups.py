@@ -103,7 +103,17 @@ def subgroups(
     each = 1 - (1 - level) / max(len(judged), 1)
     hidden = _hidden(masks, small_number)
     return tuple(
-        _subgroup(key, masks[key], y, challenger, incumbent, clusters=clusters, level=each, hidden=key in hidden)
+        _subgroup(
+            key,
+            mask=masks[key],
+            y=y,
+            challenger=challenger,
+            incumbent=incumbent,
+            clusters=clusters,
+            level=each,
+            hidden=key in hidden,
+            others=has_enough(~masks[key]),
+        )
         if key in judged
         else Subgroup(*key, rows=None if key in hidden else int(masks[key].sum()), judged=False)
         for key in masks
@@ -121,24 +131,24 @@ def _hidden(masks: Mapping[tuple[str, str], NDArray[np.bool_]], small_number: in
 
 def _subgroup(
     key: tuple[str, str],
+    *,
     mask: NDArray[np.bool_],
     y: Floats,
     challenger: Floats,
     incumbent: Floats | None,
-    *,
     clusters: NDArray[np.intp],
     level: float,
     hidden: bool,
+    others: bool,
 ) -> Subgroup:
     inside, inside_influence = auroc_with_influence(y[mask], challenger[mask])
-    gap = NOTHING
-    if not mask.all():
+    # Of a handful of others the AUROC is unknown, or anything at all with an interval of no width.
+    gap = Estimate(0.0, 0.0, 0.0)
+    if others:
         outside, outside_influence = auroc_with_influence(y[~mask], challenger[~mask])
         influence = np.empty(y.size)
         influence[mask], influence[~mask] = inside_influence, -outside_influence
         gap = interval(inside - outside, influence, clusters, level)
-    else:
-        gap = Estimate(0.0, 0.0, 0.0)
     change = NOTHING
     if incumbent is not None:
         before, before_influence = auroc_with_influence(y[mask], incumbent[mask])

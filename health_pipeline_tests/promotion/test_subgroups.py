@@ -132,6 +132,22 @@ def test_a_group_that_is_everybody_has_no_gap():
     assert (found.discrimination_gap.value, found.discrimination_gap.high) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("few", [2, 8])
+def test_a_handful_of_others_says_nothing_about_a_group(few):
+    for start in range(0, 400, few):
+        sexes = np.full(GIVEN.y.size, "all", dtype=object)
+        sexes[start : start + few] = "unknown"
+        assert judge({"sex": sexes})["sex=all"].discrimination_gap.high == 0.0
+
+
+def test_the_others_are_compared_with_from_enough_rows_and_both_outcomes_on():
+    events = int(GIVEN.y[:100].sum())
+    for needed, compared in ((events, True), (events + 1, False)):
+        acceptance = msgspec.structs.replace(ACCEPTANCE, subgroup_min_rows=100, subgroup_min_events=needed)
+        gap = judge({"sex": levels(a=100)}, acceptance=acceptance)["sex=other"].discrimination_gap
+        assert (gap.low < gap.high) is compared
+
+
 def test_change_needs_an_incumbent():
     assert judge({"sex": levels(a=1000)})["sex=a"].change.value is None
     assert judge({"sex": levels(a=1000)}, incumbent=GIVEN.model(0))["sex=a"].change.value > 0
