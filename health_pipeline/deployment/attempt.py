@@ -152,7 +152,9 @@ class Attempt:
             return self._result("api_tests", "no-op", "this digest has passed before", package)
         scorer = self._scorer(package.release.release_id)
         with self._tools.target.trial(package) as endpoint:
-            findings = examine_api(endpoint, package, scorer, self._records(scorer), self._tools.limits)
+            findings = examine_api(
+                endpoint, package, scorer, self._records(scorer), self._tools.limits, self._tools.serving
+            )
         return self._judged("api_tests", findings, package)
 
     def _published_image(self) -> StepResult:

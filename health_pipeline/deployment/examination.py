@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from health_pipeline.deployment.client import ApiClient
 from health_pipeline.deployment.findings import Finding, judge
 from health_pipeline.deployment.records import Features, values_in_order
 from health_pipeline.deployment.target import Endpoint, Package, Target
 from health_pipeline.errors import DeploymentError
-from health_pipeline.settings import DeploymentSettings
+from health_pipeline.settings import DeploymentSettings, ServingSettings
 
 if TYPE_CHECKING:
     from health_pipeline.serving.engine import Scorer
@@ -18,10 +20,17 @@ if TYPE_CHECKING:
 PARITY = 1e-6
 """Largest difference between what the API answers and what the bundle says."""
 PERFORMANCE_REQUESTS = 200
+BATCH = 100
+"""Most records in one request of the tests."""
 
 
 def examine_api(
-    endpoint: Endpoint, package: Package, scorer: Scorer, records: Sequence[Features], limits: DeploymentSettings
+    endpoint: Endpoint,
+    package: Package,
+    scorer: Scorer,
+    records: Sequence[Features],
+    limits: DeploymentSettings,
+    serving: ServingSettings,
 ) -> list[Finding]:
     """API tests before deployment: health, version, predictions on varied inputs, refusals, performance.
 
@@ -31,12 +40,13 @@ def examine_api(
         scorer: the bundle, loaded here, that answers must agree with.
         records: varied inputs.
         limits: largest response time.
+        serving: what the API takes at once.
     """
     with ApiClient(endpoint) as client:
         return [
             _health(client),
             _version(client, package),
-            _predictions(client, scorer, records),
+            _predictions(client, scorer, records, _batch(records, serving)),
             _refusals(client, records[0]),
             _performance(client, records, limits),
         ]
@@ -58,12 +68,18 @@ def _version(client: ApiClient, package: Package) -> Finding:
     )
 
 
-def _predictions(client: ApiClient, scorer: Scorer, records: Sequence[Features]) -> Finding:
+def _batch(records: Sequence[Features], serving: ServingSettings) -> int:
+    """How many of the records may go into one request."""
+    longest = max(len(msgspec.json.encode({"features": record})) for record in records) + len(",")
+    return max(1, min(BATCH, serving.max_records, (serving.max_body_bytes - len('{"records":[]}')) // longest))
+
+
+def _predictions(client: ApiClient, scorer: Scorer, records: Sequence[Features], batch: int) -> Finding:
     expected = scorer.probabilities([values_in_order(scorer.features, record) for record in records])
     worst, wrong = 0.0, 0
     answered: list[float] = []
-    for start in range(0, len(records), 100):
-        part = records[start : start + 100]
+    for start in range(0, len(records), batch):
+        part = records[start : start + batch]
         reply = client.predict({"records": [{"features": record} for record in part]})
         probabilities = _probabilities(reply.body) if reply.is_ok else None
         if probabilities is None or len(probabilities) != len(part):

@@ -53,6 +53,7 @@ def tools_of(settings: Settings, clock: Clock = system_clock, channels: Sequence
         registry=MLflowRegistry.of(settings),
         history=history_of(settings, clock),
         limits=settings.deployment,
+        serving=settings.serving,
         alert=lambda alert: notify.send(alert, told, clock),
         clock=clock,
     )

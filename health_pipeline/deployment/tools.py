@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from health_pipeline.clock import Clock
 from health_pipeline.deployment.history import History
 from health_pipeline.deployment.registry import Registry
 from health_pipeline.deployment.target import Target
 from health_pipeline.notify.alert import Alert
-from health_pipeline.settings import DeploymentSettings
+from health_pipeline.settings import DeploymentSettings, ServingSettings
 
 Alerter = Callable[[Alert], object]
 
@@ -21,6 +21,7 @@ class Tools:
 
     Attributes:
         target: production.
+        serving: settings of the API.
         stages: environments that a release passes before production.
         registry: aliases.
         history: audit trail.
@@ -35,4 +36,5 @@ class Tools:
     limits: DeploymentSettings
     alert: Alerter
     clock: Clock
+    serving: ServingSettings = field(default_factory=ServingSettings)
     stages: Sequence[Target] = ()

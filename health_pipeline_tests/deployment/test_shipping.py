@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from health_pipeline.deployment import STEPS, Options, rollback, ship, tools_of
+from health_pipeline.deployment import STEPS, LocalTarget, Options, rollback, ship, tools_of
 from health_pipeline.deployment.attempt import Attempt
 from health_pipeline.deployment.client import ApiClient
 from health_pipeline.deployment.findings import Finding
@@ -21,6 +21,7 @@ from health_pipeline.errors import DeploymentError
 from health_pipeline.notify import templates
 from health_pipeline.serving.release import MANIFEST, pack_release, read_release
 from health_pipeline.settings import load_settings
+from health_pipeline_tests.deployment.misbehaving import COMMAND
 from health_pipeline_tests.notify.receivers import webhook
 from health_pipeline_tests.serving.bundles import RECORD, facts_of, linear_bundle
 
@@ -31,6 +32,16 @@ def test_a_run_may_tell_others_than_the_settings_name(tmp_path):
         told = templates.rolled_back(month="2024-05-01", release="a", restored="b", reason="harm", attempt="1")
         tools_of(settings, channels=[asked.url]).alert(told)
         assert [len(hook.received) for hook in (usual, pager, asked)] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("limit", [{"max_records": 7}, {"max_body_bytes": 2_000}])
+def test_an_api_that_takes_little_at_once_passes_its_tests(yard, first, limit):
+    """They sent a hundred records at once, and no model could be deployed."""
+    serving = yard.settings.serving.model_copy(update=limit)
+    target = LocalTarget(yard.settings.model_copy(update={"serving": serving}), command=COMMAND)
+    tools = dataclasses.replace(yard.tools, target=target, serving=serving)
+    attempt = Attempt(yard.plan(first), Options(actor="test"), tools, "a")
+    assert [attempt.run(step).outcome for step in STEPS[:3]] == ["pass", "pass", "pass"]
 
 
 def test_the_champion_deployed_again_after_an_upgrade_is_another_release(yard, first, monkeypatch):
