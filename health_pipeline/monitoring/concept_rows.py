@@ -70,8 +70,8 @@ def _status(p: float, largest: float, settings: Settings) -> str:
 
 def _compare(rows: Scored, month: Month, window: int, settings: Settings) -> Change | None:
     covered = MonthRange(shift(month, 1 - window), month)
-    if not set(covered) <= rows.matured_months:
-        return None
+    if window > CONCEPT_MONTHS or not set(covered) <= rows.matured_months:
+        return None  # no month is left to compare with, or some of the window's are unknown
     before = MonthRange(shift(month, -CONCEPT_MONTHS), shift(month, -window))
     return compare_outcomes(_outcomes(rows, covered), _outcomes(rows, before), settings.privacy.small_number)
 

@@ -170,3 +170,17 @@ def test_the_first_months_of_a_home_have_no_test(tmp_path: Path) -> None:
     status = [row["status"] for row in rows_where(table, metric="concept_change", model_role="champion")]
     assert status[:3] == ["no_data"] * 3
     assert status[3] != "no_data"
+
+
+def test_a_window_that_leaves_no_month_to_compare_with_has_no_test_of_its_own(tmp_path: Path) -> None:
+    short = {"training_months": 2, "min_training_months": 2, "validation_months": 1, "holdout_months": 1}
+    found = hospital(
+        tmp_path, rows=150, windows=short, monitoring={"bootstrap_replicates": 10, "performance_window": 13}
+    )
+    last = found.labels.months.last
+    table = performance(found, MonthRange(last, last))
+    (pooled,) = rows_where(
+        table, model_role="champion", kind="realised", window_months=13, metric="roc_auc", segment="all"
+    )
+    assert pooled["value"] is not None
+    assert {row["window_months"] for row in rows_where(table, kind="concept")} == {1}
