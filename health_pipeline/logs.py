@@ -80,9 +80,7 @@ def configure_logging(
     shown.setFormatter(as_json if json else as_text)
     folder = settings.home / "logs"
     folder.mkdir(parents=True, exist_ok=True)
-    kept = logging.handlers.RotatingFileHandler(
-        folder / LOG_FILE, maxBytes=_FILE_BYTES, backupCount=_FILES_KEPT, encoding="utf-8", delay=True
-    )
+    kept = _HomeLog(folder / LOG_FILE, maxBytes=_FILE_BYTES, backupCount=_FILES_KEPT, encoding="utf-8", delay=True)
     kept.setFormatter(as_json)
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if getattr(handler, _OURS, False)]:
@@ -92,6 +90,20 @@ def configure_logging(
         setattr(handler, _OURS, True)
         root.addHandler(handler)
     root.setLevel(level)
+
+
+class _HomeLog(logging.handlers.RotatingFileHandler):
+    """The log in the home. Where it cannot be written, that is said once, and what was at work goes on."""
+
+    _is_told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (name given by logging)
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._is_told:
+            self._is_told = True
+            print(f"the log cannot be written: {self.baseFilename}: {error.strerror}", file=sys.stderr)  # noqa: T201
 
 
 def _record_time(_logger: Any, _name: str, event: EventDict) -> EventDict:

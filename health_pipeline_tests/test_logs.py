@@ -96,3 +96,15 @@ def test_tracebacks_show_where_it_broke_but_no_variable(tmp_path: Path) -> None:
             assert "no such month" in text
             assert "test_logs.py" in text
             assert "MRN-4711" not in text.replace('read("MRN-4711")', "")
+
+
+def test_a_log_that_cannot_be_written_is_told_once_and_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "logs" / LOG_FILE).mkdir(parents=True)  # as that of another user is
+    stream = io.StringIO()
+    configure_logging(load_settings(home=tmp_path), json=True, stream=stream)
+    for number in range(3):
+        structlog.get_logger("a").info("event", number=number)
+    assert [line["number"] for line in lines(stream)] == [0, 1, 2]
+    assert capsys.readouterr().err == f"the log cannot be written: {tmp_path / 'logs' / LOG_FILE}: Is a directory\n"

@@ -67,6 +67,7 @@ def _findings() -> Iterator[Finding]:
         _landing,
         _contents,
         _warehouse,
+        _records,
         _graph,
     ]
     for probe in probes:
@@ -244,6 +245,15 @@ def _warehouse(settings: Settings) -> Iterator[Finding]:
     with Warehouse.from_settings(settings).read("doctor") as connection:
         row = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE NOT internal").fetchone()
     yield Finding("ok", f"warehouse opens; {row[0] if row else 0} tables")
+
+
+def _records(settings: Settings) -> Iterator[Finding]:
+    from health_pipeline.defs.instance import open_instance
+
+    if "DAGSTER_HOME" not in os.environ and not (settings.home / "dagster").exists():
+        return
+    with open_instance(settings):
+        yield Finding("ok", "Dagster's records open")
 
 
 def _graph(settings: Settings) -> Iterator[Finding]:

@@ -8,9 +8,10 @@ from importlib.resources import files
 from pathlib import Path
 
 import dagster as dg
+from sqlalchemy.exc import OperationalError
 
 from health_pipeline.durable import write_atomically
-from health_pipeline.errors import SettingsError
+from health_pipeline.errors import FileError, SettingsError
 from health_pipeline.settings import Settings
 
 
@@ -41,5 +42,18 @@ def instance_folder(settings: Settings) -> Path:
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:
-    """The instance whose runs, partitions and checks the UI shows."""
-    return dg.DagsterInstance.from_config(str(instance_folder(settings)))
+    """The instance whose runs, partitions and checks the UI shows.
+
+    Raises:
+        SettingsError: Dagster could not read its configuration.
+        FileError: its records cannot be opened.
+    """
+    folder = instance_folder(settings)
+    try:
+        return dg.DagsterInstance.from_config(str(folder))
+    except OperationalError as error:
+        raise FileError(
+            f"Dagster's records cannot be opened: {str(error.orig).partition(chr(10))[0]}",
+            where=str(folder),
+            remedy="check owner, permissions and free space of the folder, or the database that its dagster.yaml names",
+        ) from None

@@ -157,6 +157,19 @@ def test_brackets_in_names_are_shown_as_they_are(tmp_path):
     assert "Traceback" not in said.stderr
 
 
+def test_a_home_that_another_user_made_is_one_clear_error(tmp_path):
+    (tmp_path / "dagster" / "history" / "runs.db").mkdir(parents=True)
+    (tmp_path / "logs" / "pipeline.jsonl").mkdir(parents=True)
+    for arguments in (["status"], ["restated", "list"], ["run"]):
+        said = command(tmp_path, *arguments, DAGSTER_HOME=str(tmp_path / "dagster"))
+        assert said.returncode == 3
+        assert "Traceback" not in said.stderr
+        assert said.stderr.count("the log cannot be written") <= 1
+        assert "Dagster's records cannot be opened" in said.stderr
+    said = command(tmp_path, "doctor", DAGSTER_HOME=str(tmp_path / "dagster")).stdout
+    assert f"broken {tmp_path}/dagster: Dagster's records cannot be opened" in said
+
+
 def test_doctor_names_a_home_that_cannot_be_one(tmp_path):
     file = tmp_path / "file"
     file.touch()

@@ -8,7 +8,7 @@ import pytest
 
 from health_pipeline.defs.instance import instance_folder, open_instance
 from health_pipeline.defs.run_launcher import WatchedRunLauncher
-from health_pipeline.errors import SettingsError
+from health_pipeline.errors import FileError, SettingsError
 from health_pipeline.settings import load_settings
 
 
@@ -42,6 +42,14 @@ def test_a_folder_in_which_dagster_finds_no_configuration_is_refused(settings, t
     with open_instance(load_settings(home=tmp_path / "Klinik Süd (1) 100%'s {a}")) as instance:
         assert instance.run_monitoring_enabled
         assert not instance.telemetry_enabled
+
+
+@pytest.mark.parametrize("records", ["history/runs.db", "schedules/schedules.db"])
+def test_records_that_cannot_be_opened_are_one_clear_error(settings, records):
+    (instance_folder(settings) / records).mkdir(parents=True)  # as those of another user are
+    with pytest.raises(FileError, match="Dagster's records cannot be opened: unable to open database file") as caught:
+        open_instance(settings)
+    assert caught.value.where == str(settings.home / "dagster")
 
 
 def test_a_configuration_that_somebody_changed_stays(settings):
