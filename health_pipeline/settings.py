@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -309,6 +309,7 @@ class DeploymentSettings(Section):
     )
     endpoint: str | None = Field(
         None,
+        pattern="^https?://[^/]",
         description="URL at which the API's Service answers the pipeline, {namespace} allowed; "
         "default: its name inside the cluster",
     )
@@ -460,6 +461,27 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(
             str(error), where="environment", remedy=f'lists are JSON, such as \'["a", "b"]\'; {remedy}'
         ) from None
+
+
+def gives_a_secret(content: bytes) -> bool:
+    """Whether a settings file gives a key, a token or a password; one that cannot be read might."""
+    try:
+        return _names_a_secret(Settings, tomllib.loads(content.decode()))
+    except ValueError:
+        return True
+
+
+def _names_a_secret(section: type[BaseModel], values: Mapping[str, Any]) -> bool:
+    for name, value in values.items():
+        field = section.model_fields.get(name)
+        if field is None or not value:
+            continue
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            if isinstance(value, Mapping) and _names_a_secret(field.annotation, value):
+                return True
+        elif _is_secret(field):
+            return True
+    return False
 
 
 def _may_be_secret(path: Sequence[str], value: object) -> bool:

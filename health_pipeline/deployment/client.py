@@ -45,8 +45,9 @@ class ApiClient:
 
     def __init__(self, endpoint: Endpoint, timeout: float = 5.0) -> None:
         parts = urlsplit(endpoint.url)
-        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
-        self._token = endpoint.token
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._connection = kind(parts.hostname or "", parts.port or kind.default_port, timeout=timeout)
+        self._prefix, self._token = parts.path.rstrip("/"), endpoint.token
 
     def __enter__(self) -> ApiClient:
         return self
@@ -76,7 +77,7 @@ class ApiClient:
         sent.update(headers or {})
         began = time.perf_counter()
         try:
-            self._connection.request(method, path, body, sent)
+            self._connection.request(method, self._prefix + path, body, sent)
             answer = self._connection.getresponse()
             content = answer.read()
         except (OSError, http.client.HTTPException) as error:

@@ -31,7 +31,7 @@ class Endpoint:
     """Where an API answers.
 
     Attributes:
-        url: without a path.
+        url: ``http`` or ``https``; what the API's paths are appended to.
         token: bearer token, or ``None`` when the API is open.
     """
 
