@@ -10,14 +10,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from health_pipeline.privacy.pseudonym import KEY_FILE
+from health_pipeline.settings import gives_a_secret
 
 if TYPE_CHECKING:
     from health_pipeline.settings import Settings
 
 Kind = Literal["file", "sqlite"]
 
-SECRETS = (KEY_FILE, "serving/token")
-"""Files that stay out of an archive unless they are asked for."""
+_SECRETS = (KEY_FILE, "serving/token")
 LANDING = "landing"
 GONE = "gone while the archive was written"
 """A draft of a run that goes on: renamed or removed since the home was looked through."""
@@ -49,10 +49,11 @@ def find_files(
     Args:
         settings: name the home.
         instance_folder: Dagster's folder, wherever it lies; it becomes ``dagster/`` of the archive.
-        with_keys: take the pseudonym key and the API token too.
+        with_keys: take the pseudonym key, the API token and settings files with secrets too.
         with_landing: take the landing zone too, where it lies in the home.
     """
     home, warehouse = settings.home.resolve(), settings.warehouse_path.name
+    secrets = secret_files(home)
     found: list[Found] = []
     left_out: list[str] = []
     sources = dict(_walk(home, ""))
@@ -65,7 +66,7 @@ def find_files(
             continue
         if source.is_symlink() or (source.exists() and not source.is_file()):
             left_out.append(f"{path}: a link or no plain file")
-        elif path in SECRETS and not with_keys:
+        elif path in secrets and not with_keys:
             left_out.append(f"{path}: a secret; keep it apart, or --with-keys")
         elif path.startswith(f"{LANDING}/") and not with_landing:
             continue
@@ -81,6 +82,15 @@ def find_files(
     if _is_on_postgres(instance_folder):
         left_out.append("Dagster's runs, checks and cursors: they are in PostgreSQL; pg_dump")
     return sorted(found, key=lambda each: each.path), left_out
+
+
+def secret_files(home: Path) -> list[str]:
+    """Files of a home that stay out of an archive unless they are asked for.
+
+    Settings are one where they give a key, a token or a password: an archive of the tables must not hold their key.
+    """
+    settings = sorted(each.name for each in home.glob("*.toml") if each.is_file() and gives_a_secret(each.read_bytes()))
+    return [*_SECRETS, *settings]
 
 
 def _walk_instance(home: Path, instance_folder: Path) -> Iterator[tuple[str, Path]]:

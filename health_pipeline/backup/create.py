@@ -44,7 +44,7 @@ def create_backup(
         target: the archive; must not exist, and must lie outside of the home.
         instance_folder: Dagster's folder.
         clock: gives ``created_at``.
-        with_keys: take the pseudonym key and the API token too.
+        with_keys: take the pseudonym key, the API token and settings files with secrets too.
         with_landing: take the landing zone too.
 
     Raises:

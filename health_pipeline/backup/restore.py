@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from health_pipeline.backup.contents import LANDING, SECRETS
+from health_pipeline.backup.contents import LANDING, secret_files
 from health_pipeline.backup.manifest import MANIFEST, Manifest, Member, decode
 from health_pipeline.errors import BackupError
 from health_pipeline.warehouse.lock import TicketLock
@@ -264,12 +264,12 @@ def _relocate_models(database: Path, before: Path, after: Path) -> None:
 
 
 def _copy_secrets(home: Path, staging: Path) -> list[str]:
-    """Keys that the archive leaves out, copied before the homes are exchanged.
+    """Files with secrets that the archive leaves out, copied before the homes are exchanged.
 
     A home without its key would make a new one in the next run, and every patient would look new.
     """
     copied = []
-    for name in SECRETS:
+    for name in secret_files(home):
         source, target = home / name, staging / name
         if source.is_file() and not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)

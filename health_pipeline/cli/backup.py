@@ -18,7 +18,11 @@ console = Console(stderr=True, markup=False, highlight=False)
 def backup(
     to: Annotated[Path, typer.Option(help="the archive to write, outside of the home, for example home.tar")],
     with_keys: Annotated[
-        bool, typer.Option("--with-keys", help="take the pseudonym key and the API token too; keep the archive as safe")
+        bool,
+        typer.Option(
+            "--with-keys",
+            help="take the pseudonym key, the API token and settings files with secrets too; keep the archive as safe",
+        ),
     ] = False,
     with_landing: Annotated[bool, typer.Option("--with-landing", help="take the landed files too")] = False,
 ) -> None:

@@ -131,6 +131,28 @@ def test_keys_landing_and_scratch_stay_out_unless_asked_for(settings, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if "home.tar" in path.name] == ["home.tar"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "is_secret"),
+    [
+        ("settings.toml", '[privacy]\npseudonym_key = "a key of the hospital"', True),
+        ("settings.toml", '[notify]\nurls = ["mailto://us:word@clinic"]', True),
+        ("own.toml", '[warehouse]\nencryption_key = "a key of the hospital"', True),
+        ("settings.toml", "[warehouse]\nencryption_key = unreadable", True),
+        ("settings.toml", 'start_month = "2023-01"\n[privacy]\npseudonym_key = ""\nsmall_number = 11', False),
+        ("plan.toml", "[plan]\nversion = '1'", False),
+    ],
+)
+def test_settings_that_give_a_secret_stay_out_and_are_taken_over(settings, tmp_path, name, content, is_secret):
+    write(settings.home / name, content.encode())
+    manifest = take(settings, tmp_path / "home.tar")
+    assert (name not in {member.path for member in manifest.members}) is is_secret
+    assert any(told.startswith(f"{name}: a secret") for told in manifest.left_out) is is_secret
+    restored = restore_backup(settings, tmp_path / "home.tar", clock=CLOCK, replace=True)
+    assert (name in restored.carried) is is_secret
+    assert (settings.home / name).read_text() == content
+    assert name in {member.path for member in take(settings, tmp_path / "keys.tar", with_keys=True).members}
+
+
 def test_records_in_postgresql_are_named_as_left_out(settings, tmp_path):
     shutil.copy(Path(__file__).parents[2] / "deploy" / "compose" / "dagster.yaml", settings.home / "dagster")
     assert any("pg_dump" in told for told in take(settings, tmp_path / "home.tar").left_out)
