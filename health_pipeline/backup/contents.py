@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 Kind = Literal["file", "sqlite"]
 
 _SECRETS = (KEY_FILE, "serving/token")
-LANDING = "landing"
 GONE = "gone while the archive was written"
 """A draft of a run that goes on: renamed or removed since the home was looked through."""
 _SCRATCH = ("spill", "logs/pipeline.jsonl")
@@ -53,7 +52,7 @@ def find_files(
         with_landing: take the landing zone too, where it lies in the home.
     """
     home, warehouse = settings.home.resolve(), settings.warehouse_path.name
-    secrets = secret_files(home)
+    secrets, landing = secret_files(home), landing_folder(settings)
     found: list[Found] = []
     left_out: list[str] = []
     sources = dict(_walk(home, ""))
@@ -68,20 +67,28 @@ def find_files(
             left_out.append(f"{path}: a link or no plain file")
         elif path in secrets and not with_keys:
             left_out.append(f"{path}: a secret; keep it apart, or --with-keys")
-        elif path.startswith(f"{LANDING}/") and not with_landing:
+        elif landing and path.startswith(f"{landing}/") and not with_landing:
             continue
         else:
             try:
                 found.append(Found(path, source, "sqlite" if _is_sqlite(source) else "file"))
             except FileNotFoundError:
                 left_out.append(f"{path}: {GONE}")
-    if not with_landing:
+    if landing is None or not with_landing:
         left_out.append(f"{settings.landing_uri}: the landing zone; --with-landing where it lies in the home")
     if settings.mlflow.tracking_uri is not None:
         left_out.append("MLflow: its server has a backup of its own")
     if _is_on_postgres(instance_folder):
         left_out.append("Dagster's runs, checks and cursors: they are in PostgreSQL; pg_dump")
     return sorted(found, key=lambda each: each.path), left_out
+
+
+def landing_folder(settings: Settings) -> str | None:
+    """Landing zone relative to the home, with ``/``; None where it lies elsewhere."""
+    home, place = settings.home.resolve(), settings.landing_uri
+    # The folder itself may be a link: it lies where the link does.
+    folder = Path(place).parent.resolve() / Path(place).name
+    return folder.relative_to(home).as_posix() if "://" not in place and folder.is_relative_to(home) else None
 
 
 def secret_files(home: Path) -> list[str]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from health_pipeline.backup.contents import LANDING, secret_files
+from health_pipeline.backup.contents import landing_folder, secret_files
 from health_pipeline.backup.manifest import MANIFEST, Manifest, Member, decode
 from health_pipeline.errors import BackupError
 from health_pipeline.warehouse.lock import TicketLock
@@ -105,8 +105,9 @@ def restore_backup(settings: Settings, archive: Path, *, clock: Clock, replace: 
             where=str(home),
             remedy="a mounted folder cannot be renamed: let the home be a folder inside of it",
         ) from error
-    if former is not None and _move_landing(home):
-        carried = [LANDING, *carried]
+    landing = landing_folder(settings)
+    if former is not None and landing is not None and _move_landing(home, landing):
+        carried = [landing, *carried]
     return Restored(manifest, former, tuple(carried))
 
 
@@ -281,16 +282,17 @@ def _copy_secrets(home: Path, staging: Path) -> list[str]:
     return copied
 
 
-def _move_landing(home: Path) -> bool:
+def _move_landing(home: Path, landing: str) -> bool:
     """The landing zone that the archive leaves out, by a rename on the same disk; whether there was one.
 
     It lies in the home that was put aside last, or, where a kill came before this, in one before that.
     """
-    target = home / LANDING
-    sources = [former / LANDING for former in _formers(home) if (former / LANDING).exists()]
+    target = home / landing
+    sources = [former / landing for former in _formers(home) if (former / landing).exists()]
     if not sources or target.exists():
         return False
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         sources[0].rename(target)
     except OSError as error:
         raise BackupError(

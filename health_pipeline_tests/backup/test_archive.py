@@ -153,6 +153,25 @@ def test_settings_that_give_a_secret_stay_out_and_are_taken_over(settings, tmp_p
     assert name in {member.path for member in take(settings, tmp_path / "keys.tar", with_keys=True).members}
 
 
+def test_a_landing_zone_of_another_name_is_left_out_and_taken_over(settings, tmp_path):
+    own = settings.model_copy(update={"landing": str(settings.home / "from" / "clinic")})
+    write(settings.home / "from" / "clinic" / "admissions" / "2022-01.csv", b"a,b\n")
+    assert not [member.path for member in take(own, tmp_path / "home.tar").members if "clinic" in member.path]
+    restored = restore_backup(own, tmp_path / "home.tar", clock=CLOCK, replace=True)
+    assert "from/clinic" in restored.carried
+    assert (settings.home / "from" / "clinic" / "admissions" / "2022-01.csv").exists()
+    inside = take(own, tmp_path / "landing.tar", with_landing=True)
+    assert "from/clinic/admissions/2022-01.csv" in {member.path for member in inside.members}
+    assert not any("landing zone" in told for told in inside.left_out)
+
+
+@pytest.mark.parametrize("landing", ["elsewhere", "s3://bucket/landing"])
+def test_a_landing_zone_outside_of_the_home_is_named_as_left_out(settings, tmp_path, landing):
+    place = landing if "://" in landing else str(tmp_path / landing)
+    manifest = take(settings.model_copy(update={"landing": place}), tmp_path / "home.tar", with_landing=True)
+    assert [told for told in manifest.left_out if told.startswith(f"{place}: the landing zone")]
+
+
 def test_records_in_postgresql_are_named_as_left_out(settings, tmp_path):
     shutil.copy(Path(__file__).parents[2] / "deploy" / "compose" / "dagster.yaml", settings.home / "dagster")
     assert any("pg_dump" in told for told in take(settings, tmp_path / "home.tar").left_out)
