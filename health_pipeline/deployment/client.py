@@ -113,6 +113,12 @@ class ApiClient:
         )
 
 
+def wants_another_token(endpoint: Endpoint) -> bool:
+    """Whether an API answers there that was started with another token."""
+    with ApiClient(endpoint) as client:
+        return client.ask("GET", "/v1/traffic").status == 401
+
+
 def wait_ready(endpoint: Endpoint, seconds: float, is_alive: Any = lambda: True) -> float:
     """Wait until the API is ready; returns how long that took.
 

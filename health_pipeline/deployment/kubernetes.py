@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from health_pipeline.deployment import manifests
-from health_pipeline.deployment.client import ApiClient
+from health_pipeline.deployment.client import ApiClient, wants_another_token
 from health_pipeline.deployment.cluster import POLL_SECONDS, Namespace
 from health_pipeline.deployment.images import PORT, ImageTool
 from health_pipeline.deployment.manifests import CANARY, NAME, RELEASE_DIGEST_NOTE, RELEASE_NOTE
@@ -51,6 +51,13 @@ class KubernetesTarget:
         self._images.check()
         self._token()
         self._cluster.check(self._deployment(NAME, _no_package(), 1))
+        if self._cluster.deployment(NAME) is not None and wants_another_token(self.endpoint()):
+            raise DeploymentError(
+                "the pods were started with another token",
+                where=f"HEALTH_PIPELINE_SERVING__TOKEN, Secret {self._cluster.name}/{NAME}",
+                remedy="put the token of the settings into the Secret and restart the Deployment "
+                "(docs/operations/keys.md), or set the former one back",
+            )
 
     def build(self, release: Release) -> Package:
         """Build the image of the release."""

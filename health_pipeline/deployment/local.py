@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from health_pipeline.deployment.client import ApiClient, wait_ready
+from health_pipeline.deployment.client import ApiClient, wait_ready, wants_another_token
 from health_pipeline.deployment.target import Endpoint, Package, Serving
 from health_pipeline.durable import sync, sync_tree
 from health_pipeline.errors import DeploymentError
@@ -88,9 +88,7 @@ class LocalTarget:
                 where="HEALTH_PIPELINE_SERVING__PORT, HEALTH_PIPELINE_SERVING__HOST",
                 remedy=f"changed while it ran? Set them back, or end it (kill {running}): deploying starts it again",
             ) from error
-        with ApiClient(self.endpoint()) as client:
-            is_stranger = client.ask("GET", "/v1/traffic").status == 401
-        if is_stranger:
+        if wants_another_token(self.endpoint()):
             raise DeploymentError(
                 f"the API that runs (process {running}) was started with another token",
                 where=f"HEALTH_PIPELINE_SERVING__TOKEN or {self._places.token}",
