@@ -90,6 +90,8 @@ def configure_logging(
         setattr(handler, _OURS, True)
         root.addHandler(handler)
     root.setLevel(level)
+    # At DEBUG it writes the path of every request, which is the secret of a webhook.
+    logging.getLogger("urllib3").setLevel(logging.INFO)
 
 
 class _HomeLog(logging.handlers.RotatingFileHandler):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from health_pipeline.settings import NotifySettings, Settings
 
 _log = structlog.get_logger(__name__)
+# Apprise writes the addresses that it is given, tokens included. What a channel said is told with its delivery.
+logging.getLogger("apprise").propagate = False
 
 UNKNOWN = "an alert address is not one that Apprise knows"
 

@@ -3,15 +3,18 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
+import logging
 import threading
 from pathlib import Path
 
 import pytest
+import structlog
 from apprise.plugins.custom_json import NotifyJSON
 from apprise.plugins.pagerduty import NotifyPagerDuty
 from apprise.plugins.workflows import NotifyWorkflows
 
 from health_pipeline.errors import SettingsError
+from health_pipeline.logs import configure_logging
 from health_pipeline.notify import Alert, event_id, flush, outbox_of, post, resend, send, templates, undelivered
 from health_pipeline.notify.channels import check_addresses
 from health_pipeline.settings import Settings, load_settings
@@ -218,6 +221,28 @@ def test_no_secret_of_an_address_is_stored_or_told(tmp_path: Path) -> None:
         stored = (tmp_path / "notify" / "outbox.sqlite").read_bytes()
         assert b"s3cretword" not in stored
         assert "s3cretword" not in repr(undelivered(settings)) + repr(settings)
+
+
+def test_no_secret_of_an_address_is_logged_at_any_level(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    root, urllib3 = logging.getLogger(), logging.getLogger("urllib3")
+    handlers, levels = list(root.handlers), (root.level, urllib3.level)
+    with webhook() as hook:
+        token = f"json://127.0.0.1:{hook.port}/hunter2?+X-Key=hunter2"
+        settings = settings_with(tmp_path, urls=(token, "hunter2", "user:hunter2@x", "json://127.0.0.1:1/hunter2"))
+        configure_logging(settings, level="DEBUG")
+        try:
+            assert send(failed_check(), settings).sent == 2
+        finally:
+            for handler in [each for each in root.handlers if each not in handlers]:
+                root.removeHandler(handler)
+                handler.close()
+            root.setLevel(levels[0])
+            urllib3.setLevel(levels[1])
+            structlog.reset_defaults()
+    assert len(hook.received) == 1
+    written = (tmp_path / "logs" / "pipeline.jsonl").read_text()
+    assert "alert.refused" in written
+    assert "hunter2" not in written + "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize("wrong", ["nosuch://hunter2@x", "hunter2", "hunter2:x", "json://[hunter2", ""])
