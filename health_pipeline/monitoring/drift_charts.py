@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from health_pipeline.monitoring.chart_style import BLUE, GREY, ORANGE, SKY, VERMILLION, styled
+from health_pipeline.privacy import shown_count
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -101,8 +102,8 @@ def decision_timeline(decisions: Sequence[Decision]) -> go.Figure:
     return styled(figure, 150 + 34 * max(len(models), 3))
 
 
-def volume_chart(rows: Rows) -> go.Figure:
-    """Discharges of each month; months beyond the limit carry another marker."""
+def volume_chart(rows: Rows, small_number: int) -> go.Figure:
+    """Discharges of each month; months beyond the limit carry another marker, small ones stand at ``small_number``."""
     import plotly.graph_objects as go
 
     mine = [row for row in rows if row["subject_kind"] == "volume"]
@@ -113,11 +114,12 @@ def volume_chart(rows: Rows) -> go.Figure:
             figure.add_trace(
                 go.Scatter(
                     x=[row["month"] for row in chosen],
-                    y=[row["n"] for row in chosen],
+                    y=[row["n"] and max(row["n"], small_number) for row in chosen],
                     name=name,
                     mode="markers",
                     marker={"color": colour, "symbol": symbol, "size": 9},
-                    hovertemplate="%{x|%Y-%m}: %{y} discharges<extra></extra>",
+                    customdata=[shown_count(row["n"], small_number) for row in chosen],
+                    hovertemplate="%{x|%Y-%m}: %{customdata} discharges<extra></extra>",
                 )
             )
     figure.update_yaxes(title="discharges", rangemode="tozero")

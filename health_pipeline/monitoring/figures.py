@@ -13,6 +13,7 @@ from health_pipeline.monitoring.statuses import month_statuses, rows_of, worst
 from health_pipeline.monitoring.tables import DRIFT, PERFORMANCE
 from health_pipeline.monitoring.windows import SHOWN_MONTHS
 from health_pipeline.months import Month, MonthRange, shift
+from health_pipeline.privacy import shown_count
 from health_pipeline.warehouse.slices import Slice
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def draw_month(warehouse: Warehouse, month: Month, settings: Settings, *, png: b
     page = render(
         f"Readmission monitoring, {month:%B %Y}",
         _subtitle(log, month),
-        _tiles(warehouse, month, drift, performance, log),
+        _tiles(warehouse, month, drift, performance, log, settings),
         panels,
         "Intervals are 95 %, patient-clustered bootstrap. Groups below the smallest published count are suppressed.",
     )
@@ -69,7 +70,7 @@ def _panels(
     log: list[Decision],
     settings: Settings,
 ) -> list[Panel]:
-    window = settings.monitoring.performance_window
+    window, small = settings.monitoring.performance_window, settings.privacy.small_number
     overall = [row for row in performance if row["segment"] == "all"]
     matured = sorted({row["month"] for row in performance if row["kind"] == "realised" and row["value"] is not None})
     newest = [row for row in performance if matured and row["month"] == matured[-1]]
@@ -119,7 +120,7 @@ def _panels(
             "volume",
             "Discharges",
             "Monthly volume; a cross marks a month outside the prediction interval of the year before.",
-            drift_charts.volume_chart(drift) if any(row["subject_kind"] == "volume" for row in drift) else None,
+            drift_charts.volume_chart(drift, small) if any(row["subject_kind"] == "volume" for row in drift) else None,
             is_half=True,
         ),
         Panel(
@@ -171,12 +172,17 @@ def _tiles(
     drift: list[dict[str, Any]],
     performance: list[dict[str, Any]],
     log: list[Decision],
+    settings: Settings,
 ) -> list[Tile]:
     status = month_statuses(warehouse, MonthRange(month, month))[0]
     discharges = next((row["n"] for row in drift if row["month"] == month and row["subject_kind"] == "volume"), None)
     decision = next((item for item in log if item.month == month), None)
     tiles = [
-        Tile("discharges", "no data" if discharges is None else f"{discharges:,}", "ok" if discharges else "no_data"),
+        Tile(
+            "discharges",
+            "no data" if discharges is None else shown_count(discharges, settings.privacy.small_number),
+            "ok" if discharges else "no_data",
+        ),
         Tile("drift", status.drift.replace("_", " "), status.drift),
         Tile("decision", decision.decision if decision else "no data", "ok" if decision else "no_data"),
     ]

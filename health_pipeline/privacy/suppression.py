@@ -21,7 +21,7 @@ def shown_count(count: int | None, limit: int) -> str:
     """The count as text for people: ``<11`` instead of a small number, ``-`` for none."""
     if count is None:
         return "-"
-    return f"<{limit}" if suppress_small(count, limit) is None else str(count)
+    return f"<{limit}" if suppress_small(count, limit) is None else f"{count:,}"
 
 
 def hidden_groups(counts: Mapping[Group, int], small: Collection[Group], limit: int) -> set[Group]:

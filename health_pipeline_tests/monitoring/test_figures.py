@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,14 +52,18 @@ def test_dashboard_and_pictures_are_written(monitored: Hospital, drawn: list[Pat
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn[1:])
 
 
+def figures_of(page: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(re.search(r"const figures = (\{.*\});\n", page)[1].replace("<\\/", "</"))  # type: ignore[index]
+    return found
+
+
 def test_the_page_needs_no_network_and_holds_plotly_once(drawn: list[Path]) -> None:
     page = drawn[0].read_text("utf-8")
     assert page.count("plotly.js v") == 1
     assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=", page)
     assert "prefers-color-scheme: dark" in page
     assert 'name="viewport"' in page
-    figures = json.loads(re.search(r"const figures = (\{.*\});\n", page)[1].replace("<\\/", "</"))  # type: ignore[index]
-    assert set(figures) == FIGURES
+    assert set(figures_of(page)) == FIGURES
     for name in FIGURES:
         assert f'id="{name}"' in page
 
@@ -143,6 +148,18 @@ def test_a_model_that_is_sure_of_everything_still_has_a_page(tmp_path: Path) -> 
     found.warehouse.replace(PERFORMANCE, one, table)
     page = draw_month(found.warehouse, NOVEMBER, found.settings, png=False)[0].read_text("utf-8")
     assert '<span>estimated AUROC</span><b class="no_data">no data</b>' in page
+
+
+def test_a_small_number_of_discharges_is_not_on_the_page(tmp_path: Path) -> None:
+    found = hospital(tmp_path, rows=50)
+    one = MonthRange(NOVEMBER, NOVEMBER)
+    rewrite(found, found.features.table, one, f"SELECT * FROM {found.features.only(one)} LIMIT 9")
+    table = drift_months(found.warehouse, **found.inputs, months=MONTHS, settings=found.settings)
+    found.warehouse.replace(DRIFT, MONTHS, table)
+    page = draw_month(found.warehouse, NOVEMBER, found.settings, png=False)[0].read_text("utf-8")
+    assert '<span>discharges</span><b class="ok">&lt;11</b>' in page
+    (unusual,) = [trace for trace in figures_of(page)["volume"]["data"] if trace["name"] == "unusual"]
+    assert (unusual["x"][-1], unusual["y"][-1], unusual["customdata"][-1]) == ("2021-11-01", 11, "<11")
 
 
 def test_the_decision_log_can_be_asked(monitored: Hospital) -> None:
