@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 LOG_FILE = "pipeline.jsonl"
 _FILE_BYTES, _FILES_KEPT = 20_000_000, 5
 _OURS = "_health_pipeline_handler"
+QUIET = {
+    # The path of every request, which is the secret of a webhook.
+    "urllib3": logging.INFO,
+    # Two lines whenever Dagster opens a database, which its sensors do all day: within a week they fill the log.
+    "alembic": logging.WARNING,
+}
+"""Libraries whose lower levels are never logged."""
 
 
 def configure_logging(
@@ -90,8 +97,8 @@ def configure_logging(
         setattr(handler, _OURS, True)
         root.addHandler(handler)
     root.setLevel(level)
-    # At DEBUG it writes the path of every request, which is the secret of a webhook.
-    logging.getLogger("urllib3").setLevel(logging.INFO)
+    for name, least in QUIET.items():
+        logging.getLogger(name).setLevel(max(least, logging.getLevelName(level)))
 
 
 class _HomeLog(logging.handlers.RotatingFileHandler):

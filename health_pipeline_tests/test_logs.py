@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from health_pipeline.logs import LOG_FILE, configure_logging, log_context, timed
+from health_pipeline.logs import LOG_FILE, QUIET, configure_logging, log_context, timed
 from health_pipeline.settings import load_settings
 
 
@@ -17,7 +17,10 @@ from health_pipeline.settings import load_settings
 def _restore() -> Iterator[None]:
     root = logging.getLogger()
     before, level = list(root.handlers), root.level
+    quiet = {name: logging.getLogger(name).level for name in QUIET}
     yield
+    for name, least in quiet.items():
+        logging.getLogger(name).setLevel(least)
     for handler in list(root.handlers):
         if handler not in before:
             root.removeHandler(handler)
@@ -108,3 +111,14 @@ def test_a_log_that_cannot_be_written_is_told_once_and_stops_nothing(
         structlog.get_logger("a").info("event", number=number)
     assert [line["number"] for line in lines(stream)] == [0, 1, 2]
     assert capsys.readouterr().err == f"the log cannot be written: {tmp_path / 'logs' / LOG_FILE}: Is a directory\n"
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR"])
+def test_lines_of_libraries_that_fill_the_log_are_left_out(tmp_path: Path, level: str) -> None:
+    stream = io.StringIO()
+    configure_logging(load_settings(home=tmp_path), json=True, level=level, stream=stream)
+    logging.getLogger("alembic.runtime.migration").info("Context impl SQLiteImpl.")
+    logging.getLogger("urllib3.connectionpool").debug("POST /token")
+    logging.getLogger("alembic.runtime.migration").warning("look")
+    logging.getLogger("urllib3.connectionpool").error("away")
+    assert [line["event"] for line in lines(stream)] == (["away"] if level == "ERROR" else ["look", "away"])
