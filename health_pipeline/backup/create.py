@@ -91,6 +91,12 @@ def create_backup(
             file.flush()
             os.fsync(file.fileno())
         os.link(draft, target)  # unlike a rename it refuses a target that somebody made meanwhile
+    except OSError as error:
+        raise BackupError(
+            f"the archive cannot be written: {error.strerror}",
+            where=str(error.filename or target),
+            remedy="check owner, permissions and free space there",
+        ) from error
     finally:
         draft.unlink(missing_ok=True)
     return manifest
@@ -153,6 +159,8 @@ class _Writer:
             try:
                 self._archive.addfile(entry, reader)
             except OSError as error:
+                if error.errno is not None:
+                    raise
                 raise BackupError(
                     f"a file became shorter while it was copied: {error}", where=path, remedy="take the backup again"
                 ) from error

@@ -91,8 +91,12 @@ def restore_backup(settings: Settings, archive: Path, *, clock: Clock, replace: 
         )
     _refuse_in_use(settings, home)
     shutil.rmtree(staging, ignore_errors=True)
-    with _opened(archive) as tar:
-        _read_all(tar, manifest, archive, staging)
+    try:
+        with _opened(archive) as tar:
+            _read_all(tar, manifest, archive, staging)
+    except BackupError:
+        shutil.rmtree(staging, ignore_errors=True)  # it may have filled the disk
+        raise
     staging.chmod(stat.S_IMODE(home.stat().st_mode) if home.is_dir() else 0o700)
     _relocate_models(staging / "mlflow.db", Path(manifest.home), home)
     carried = _copy_secrets(home, staging)
@@ -156,12 +160,19 @@ def _sink(into: Path | None, member: Member) -> Iterator[IO[bytes] | None]:
         yield None
         return
     path = into / member.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    path.chmod(member.mode & 0o777)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        path.chmod(member.mode & 0o777)
+    except OSError as error:  # the archive itself was read to its end before
+        raise BackupError(
+            f"the archive cannot be unpacked: {error.strerror}",
+            where=str(into.parent),
+            remedy="check owner, permissions and free space there; the archive is whole, the home as it was",
+        ) from error
 
 
 def _pieces(tar: tarfile.TarFile, member: Member) -> Iterator[bytes]:

@@ -5,7 +5,9 @@ import errno
 import io
 import multiprocessing
 import os
+import resource
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -313,6 +315,35 @@ def test_a_damaged_archive_changes_nothing(settings, tmp_path, damage):
     with pytest.raises(BackupError):
         restore_backup(settings, archive, clock=CLOCK, replace=True)
     assert contents(settings.home) == before
+
+
+@pytest.fixture
+def full_disk():
+    """No file grows beyond 100 kB."""
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, former[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_is_not_taken_for_a_bad_archive(settings, tmp_path, full_disk):
+    write(settings.home / "large", b"x" * 1_000_000)
+    take(settings, tmp_path / "home.tar")
+    full_disk()
+    with pytest.raises(BackupError, match="cannot be unpacked: File too large") as caught:
+        restore_backup(load_settings(home=tmp_path / "other"), tmp_path / "home.tar", clock=CLOCK)
+    assert "free space" in caught.value.remedy
+    assert not [path.name for path in tmp_path.iterdir() if "other" in path.name], "what was unpacked takes no place"
+
+
+def test_a_full_disk_is_not_taken_for_a_changed_file(settings, tmp_path, full_disk):
+    shutil.rmtree(settings.home)
+    write(settings.home / "large", b"x" * 1_000_000)
+    full_disk()
+    with pytest.raises(BackupError, match="cannot be written: File too large"):
+        take(settings, tmp_path / "home.tar")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
 @pytest.mark.parametrize("path", ["../outside.txt", "/outside.txt", "models/../../outside.txt"])
