@@ -193,8 +193,12 @@ class PredictionLog:
             rows += 1
         return bytes(lines), rows
 
+    def _was_deleted(self) -> bool:
+        """Whether somebody tidied the open file away: what is written to it would be gone with it."""
+        return os.fstat(self._file.fileno()).st_nlink == 0
+
     def _write(self, lines: bytes) -> None:
-        if self._file is not None and self._written > ROTATE_BYTES:
+        if self._file is not None and (self._written > ROTATE_BYTES or self._was_deleted()):
             self._file.close()
             self._file = None
         if self._file is None:

@@ -144,3 +144,16 @@ def test_files_rotate(tmp_path, monkeypatch):
 def test_feature_hash_tells_values_apart(values):
     assert Hasher.features(values) == Hasher.features(values)
     assert Hasher.features(values) != Hasher.features((1.0, 3.0))
+
+
+def test_a_file_that_was_deleted_takes_no_row_with_it(tmp_path):
+    """Rows went on into the file that no folder held any more, until the process ended."""
+    log = PredictionLog(tmp_path, Hasher(KEY), flush_seconds=0.01)
+    log.append(row(1))
+    wait_until(lambda: log.written_rows == 1)
+    for path in tmp_path.glob("predictions-*"):
+        path.unlink()
+    log.append(row(2))
+    wait_until(lambda: log.written_rows == 2)
+    log.close()
+    assert [entry["patient_hash"] for entry in read_log(tmp_path)] == [pseudonym("patient-2", KEY)]
