@@ -120,7 +120,7 @@ def _recovery(instance: dg.DagsterInstance, transition: Transition, now: float) 
     records = instance.get_run_records(dg.RunsFilter(tags={REQUEST_TAG: key}))
     tries, ended_at = len(records), max((record.end_time or 0.0 for record in records), default=0.0)
     pause = min(RECOVERY_PAUSE_SECONDS * 2.0 ** max(tries - 1, 0), LONGEST_RECOVERY_PAUSE_SECONDS) if tries else 0.0
-    if now < ended_at + pause:
+    if abs(now - ended_at) < pause:  # either way, as in ``next_attempt``
         return []
     return [dg.RunRequest(run_key=f"{key}#{tries + 1}", job_name="recover_deployment", tags={REQUEST_TAG: key})]
 

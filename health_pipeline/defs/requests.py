@@ -159,7 +159,8 @@ def next_attempt(key: str, instance: dg.DagsterInstance, now: float, pauses: Seq
     # A run that Dagster itself starts again carries the same tag and counts as a try of its own.
     tries = len(records)
     ended_at = max(record.end_time or 0.0 for record in records)
-    if tries > len(pauses) or now < ended_at + pauses[tries - 1]:
+    # Either way: a run that ended in the future did so before the clock was set back.
+    if tries > len(pauses) or abs(now - ended_at) < pauses[tries - 1]:
         return None
     return tries + 1
 

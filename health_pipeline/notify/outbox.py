@@ -96,13 +96,16 @@ class Outbox:
         )
 
     def claim(self, channels: Sequence[str], now: dt.datetime) -> Delivery | None:
-        """Take the oldest delivery that is due to one of these channels, for itself until the claim expires."""
+        """Take the oldest delivery that is due to one of these channels, for itself until the claim expires.
+
+        None waits for more than an hour: what is due later than that was noted before the clock was set back.
+        """
         marks = ", ".join("?" for _ in channels)
         with self._transaction() as connection:
             row = connection.execute(
                 "SELECT event_id, channel, attempts, error FROM deliveries WHERE state IN ('pending', 'sending') "
-                f"AND due_at <= ? AND channel IN ({marks}) ORDER BY due_at, rowid LIMIT 1",
-                (now.isoformat(), *channels),
+                f"AND (due_at <= ? OR due_at > ?) AND channel IN ({marks}) ORDER BY due_at, rowid LIMIT 1",
+                (now.isoformat(), (now + _LONGEST_WAIT).isoformat(), *channels),
             ).fetchone()
             if row is None:
                 return None

@@ -32,6 +32,7 @@ from health_pipeline.defs.requests import (
     LONGEST_RUN_SECONDS,
     PAUSES,
     REQUEST_TAG,
+    next_attempt,
     requests,
     under_way,
 )
@@ -119,6 +120,18 @@ def rung(settings):
 def home_instance(settings):
     with open_instance(settings) as opened:
         yield opened
+
+
+@pytest.mark.parametrize("name", ["failed_check_alerts", "failed_run_alerts"])
+def test_a_clock_that_was_set_back_holds_nothing_back(settings, home_instance, monkeypatch, name):
+    monkeypatch.setattr("health_pipeline.defs.sensors.BATCH", 2)
+    alerts, cursor = sensor(settings, name, lambda: system_clock() - dt.timedelta(days=1)), None
+    for month in range(1, 6):
+        evaluate(home_instance, month, "")
+        fail(home_instance, {})
+    for _ in range(3):
+        cursor = look(alerts, home_instance, cursor)
+    assert len(told(settings)) == 5
 
 
 def test_an_episode_rings_once_and_again_when_something_is_new(settings, home_instance):
@@ -245,6 +258,17 @@ def fail(
         instance.report_dagster_event(event, run_id=run.run_id)
     instance.report_run_failed(run, job_failure_data=JobFailureData(error=None, failure_reason=reason))
     return run.run_id
+
+
+def test_a_clock_that_was_set_back_keeps_no_request_waiting(home_instance):
+    """A machine that starts with its clock hours ahead, finds its runs dead, and then is told the time."""
+    fail(home_instance, {REQUEST_TAG: "labels:2022-01:7"})
+    ended_at, hours = time.time(), 8 * 3600
+    assert next_attempt("labels:2022-01:7", home_instance, ended_at + PAUSES[0] - 5) is None
+    assert next_attempt("labels:2022-01:7", home_instance, ended_at - 5) is None, (
+        "clocks of two machines differ a little"
+    )
+    assert next_attempt("labels:2022-01:7", home_instance, ended_at - hours) == 2
 
 
 def look(alerts, instance, cursor=None):

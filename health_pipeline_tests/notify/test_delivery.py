@@ -140,6 +140,18 @@ def test_a_channel_may_be_away_for_many_tries(tmp_path: Path) -> None:
             assert flush(settings, clock).sent == 1, "at most an hour later"
 
 
+def test_a_clock_that_was_set_back_holds_no_alert_back(tmp_path: Path) -> None:
+    clock = Clock()
+    with webhook() as hook:
+        settings = settings_with(tmp_path, urls=(hook.url,))
+        clock.forward(400 * 86_400)  # a machine that starts with a wrong clock, and without its network
+        hook.refuse = 1
+        assert send(failed_check(), settings, clock).waiting == 1
+        clock.forward(-400 * 86_400)
+        assert flush(settings, clock).sent == 1
+        assert (len(hook.received), undelivered(settings)) == (1, [])
+
+
 def test_a_corrected_address_gets_what_the_wrong_one_refused(tmp_path: Path) -> None:
     clock = Clock()
     with webhook() as hook:
