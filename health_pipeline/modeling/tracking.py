@@ -229,9 +229,9 @@ class Tracker:
         self.client.set_terminated(run.info.run_id)
 
     def _register(self, run_id: str, bundle: Bundle, digest: str) -> str:
-        """Version of the model; one that was trained before keeps its version."""
-        known = self.find_versions(bundle.model_id)
-        if known:
+        """Version of the model; one that was trained before keeps its version, unless its files were lost."""
+        known = self.find_versions(bundle.model_id)[:1]
+        if known and not missing_files(self, known):
             return known[0]
         version = self.client.create_model_version(
             self.name,
@@ -274,13 +274,21 @@ class Tracker:
 
 def missing_files(tracker: Tracker, versions: Iterable[str]) -> list[str]:
     """Registry versions whose ``MLmodel`` file cannot be found any more."""
-    missing = []
-    for version in versions:
-        run_id = str(tracker.client.get_model_version(tracker.name, version).run_id)
-        names = {item.path for item in tracker.client.list_artifacts(run_id, MODEL_FOLDER)}
-        if f"{MODEL_FOLDER}/MLmodel" not in names:
-            missing.append(version)
-    return missing
+    return [version for version in versions if f"{MODEL_FOLDER}/MLmodel" not in _model_files(tracker, version)]
+
+
+def _model_files(tracker: Tracker, version: str) -> set[str]:
+    from mlflow.exceptions import MlflowException
+
+    run_id = tracker.client.get_model_version(tracker.name, version).run_id
+    if not run_id:  # a deployment registered it, which needs the bundle only
+        return set()
+    try:
+        return {item.path for item in tracker.client.list_artifacts(run_id, MODEL_FOLDER)}
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # ``mlflow gc`` took the run away
+            raise
+        return set()
 
 
 def _loss(trial: Trial) -> float:

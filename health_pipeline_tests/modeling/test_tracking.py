@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from health_pipeline.deployment.registry import MLflowRegistry
 from health_pipeline.environment import prepare_environment
 from health_pipeline.errors import ModelError
 from health_pipeline.modeling import load_bundle, model_table, train_months
@@ -92,6 +94,47 @@ def test_what_mlflow_knows_of_two_months_trained_twice(trained):
         model.predict(frame), bundle.probabilities(pa.Table.from_pandas(frame, preserve_index=False)), atol=1e-6
     )
     assert not list(settings.home.glob("mlartifacts/**/*.pkl"))
+
+
+def lose_the_folder(settings, row):
+    (folder,) = settings.home.glob(f"mlartifacts/{row['mlflow_run_id']}/artifacts/model")
+    shutil.rmtree(folder)
+
+
+def lose_the_run(settings, row):
+    """As ``mlflow gc`` does."""
+    client = Tracker(settings).client
+    client.delete_run(row["mlflow_run_id"])
+    client._tracking_client.store._hard_delete_run(row["mlflow_run_id"])
+
+
+def lose_the_version(settings, row):
+    """A deployment then registers the bundle, without a run."""
+    tracker = Tracker(settings)
+    tracker.client.delete_model_version(tracker.name, row["mlflow_version"])
+    folder = settings.home / row["artefact_path"]
+    MLflowRegistry.of(settings).register(row["model_id"], folder, row["artefact_hash"])
+
+
+@pytest.mark.parametrize("lose", [lose_the_folder, lose_the_run, lose_the_version])
+def test_a_version_that_lost_its_files_gets_a_successor(warehouse, settings, lose):
+    """A backup may hold the registry of a moment later than its files; training the month again has to mend that."""
+    prepare_environment()
+    table = model_table("logistic_regression")
+    settings = settings_in(settings.home, samples=0, replicates=20)
+
+    def train():
+        arguments = whole(FEATURES), whole(LABELS), Slice(table, MONTHS), MonthRange(MONTHS.first, MONTHS.first)
+        return train_months("logistic_regression", warehouse, *arguments, settings, CLOCK, str).to_pylist()[0]
+
+    first = train()
+    lose(settings, first)
+    again = train()
+    assert again["model_id"] == first["model_id"]
+    tracker = Tracker(settings)
+    assert tracker.find_versions(first["model_id"])[0] == again["mlflow_version"]
+    assert missing_files(tracker, [again["mlflow_version"]]) == []
+    assert train()["mlflow_version"] == again["mlflow_version"]
 
 
 def test_a_store_that_cannot_be_used_is_named(settings):
