@@ -237,6 +237,7 @@ def _band(figure: go.Figure, rows: Rows, colour: str, place: dict[str, int]) -> 
             go.Scatter(
                 x=[*months, *reversed(months)],
                 y=[*(row["ci_high"] for row in stretch), *reversed([row["ci_low"] for row in stretch])],
+                mode="lines",  # fewer than twenty points would get markers, that look like months
                 fill="toself",
                 fillcolor=faded(colour),
                 line={"width": 0},

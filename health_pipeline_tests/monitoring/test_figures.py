@@ -120,6 +120,7 @@ def test_nothing_is_drawn_across_a_month_without_a_number() -> None:
     ]
     for figure in figures:
         assert {tuple(dict.fromkeys(sorted(trace.x))) for trace in figure.data} == apart
+        assert all(trace.mode == "lines" for trace in figure.data if trace.fill or trace.name == "warning limit")
         named = [trace.name for trace in figure.data if trace.showlegend]
         assert sorted(named) == sorted(set(named)), "one entry of the legend for all parts of a line"
 
