@@ -106,11 +106,17 @@ def _walk_instance(home: Path, instance_folder: Path) -> Iterator[tuple[str, Pat
 
 
 def _walk(root: Path, prefix: str) -> Iterator[tuple[str, Path]]:
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=_refuse_unreadable):
         linked = [name for name in folders if (Path(folder) / name).is_symlink()]
         for name in [*names, *linked]:
             source = Path(folder) / name
             yield prefix + source.relative_to(root).as_posix(), source
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    """A folder that cannot be read must not be missing from the archive without a word; a draft may be gone."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _is_on_postgres(instance_folder: Path) -> bool:

@@ -93,7 +93,7 @@ def create_backup(
         os.link(draft, target)  # unlike a rename it refuses a target that somebody made meanwhile
     except OSError as error:
         raise BackupError(
-            f"the archive cannot be written: {error.strerror}",
+            f"the backup cannot be made: {error.strerror}",
             where=str(error.filename or target),
             remedy="check owner, permissions and free space there",
         ) from error

@@ -317,6 +317,21 @@ def test_a_damaged_archive_changes_nothing(settings, tmp_path, damage):
     assert contents(settings.home) == before
 
 
+def test_a_folder_that_cannot_be_read_is_not_left_out_without_a_word(settings, tmp_path, monkeypatch):
+    scandir = os.scandir
+
+    def closed(path):
+        if path == str(settings.home / "deployment"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(BackupError, match="Permission denied") as caught:
+        take(settings, tmp_path / "home.tar")
+    assert caught.value.where == str(settings.home / "deployment")
+    assert not (tmp_path / "home.tar").exists()
+
+
 @pytest.fixture
 def full_disk():
     """No file grows beyond 100 kB."""
@@ -341,7 +356,7 @@ def test_a_full_disk_is_not_taken_for_a_changed_file(settings, tmp_path, full_di
     shutil.rmtree(settings.home)
     write(settings.home / "large", b"x" * 1_000_000)
     full_disk()
-    with pytest.raises(BackupError, match="cannot be written: File too large"):
+    with pytest.raises(BackupError, match="cannot be made: File too large"):
         take(settings, tmp_path / "home.tar")
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
