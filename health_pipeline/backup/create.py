@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -90,7 +91,7 @@ def create_backup(
             archive.close()
             file.flush()
             os.fsync(file.fileno())
-        os.link(draft, target)  # unlike a rename it refuses a target that somebody made meanwhile
+        _publish(draft, target)
     except OSError as error:
         raise BackupError(
             f"the backup cannot be made: {error.strerror}",
@@ -100,6 +101,17 @@ def create_backup(
     finally:
         draft.unlink(missing_ok=True)
     return manifest
+
+
+def _publish(draft: Path, target: Path) -> None:
+    """Give the archive its name; a target that somebody made meanwhile stays."""
+    try:
+        os.link(draft, target)  # unlike a rename it refuses a target
+    except OSError as error:
+        # A file has one name only on FAT, exFAT and some shares.
+        if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS} or target.exists():
+            raise
+        draft.rename(target)
 
 
 def _refuse(settings: Settings, home: Path, target: Path) -> None:

@@ -332,6 +332,26 @@ def test_a_folder_that_cannot_be_read_is_not_left_out_without_a_word(settings, t
     assert not (tmp_path / "home.tar").exists()
 
 
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_disk_whose_files_have_one_name_only_takes_a_backup(settings, tmp_path, monkeypatch, taken):
+    target = tmp_path / "home.tar"
+
+    def as_on_fat(_draft, target):
+        if taken:
+            target.write_bytes(b"of somebody else")
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", as_on_fat)
+    if taken:
+        with pytest.raises(BackupError):
+            take(settings, target)
+        assert target.read_bytes() == b"of somebody else"
+    else:
+        take(settings, target)
+        verify_backup(target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "home.tar"]
+
+
 @pytest.fixture
 def full_disk():
     """No file grows beyond 100 kB."""
