@@ -8,11 +8,15 @@ from importlib.resources import files
 from pathlib import Path
 
 import dagster as dg
+from dagster_shared.check import CheckError
 from sqlalchemy.exc import OperationalError
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from health_pipeline.durable import write_atomically
 from health_pipeline.errors import FileError, SettingsError
 from health_pipeline.settings import Settings
+
+LONGEST_ERROR = 300
 
 
 def instance_folder(settings: Settings) -> Path:
@@ -45,7 +49,7 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
     """The instance whose runs, partitions and checks the UI shows.
 
     Raises:
-        SettingsError: Dagster could not read its configuration.
+        SettingsError: Dagster cannot read or use its configuration.
         FileError: its records cannot be opened.
     """
     folder = instance_folder(settings)
@@ -56,4 +60,10 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
             f"Dagster's records cannot be opened: {str(error.orig).partition(chr(10))[0]}",
             where=str(folder),
             remedy="check owner, permissions and free space of the folder, or the database that its dagster.yaml names",
+        ) from None
+    except (YAMLError, dg.DagsterInvalidConfigError, CheckError) as error:
+        raise SettingsError(
+            f"Dagster cannot use its configuration: {' '.join(str(error).split())[:LONGEST_ERROR]}",
+            where=str(folder / "dagster.yaml"),
+            remedy="mend it, or put it aside: the next start writes the packaged one",
         ) from None

@@ -52,6 +52,24 @@ def test_records_that_cannot_be_opened_are_one_clear_error(settings, records):
     assert caught.value.where == str(settings.home / "dagster")
 
 
+@pytest.mark.parametrize(
+    ("packaged", "changed"),
+    [
+        ("  runs:", "\truns:"),
+        ("limit: 1", "limit: one"),
+        ("telemetry:", "telemetrie:"),
+        ("PooledSqliteStorage", "PooledStorage"),
+    ],
+)
+def test_a_slip_in_the_configuration_is_one_clear_error(settings, packaged, changed):
+    config = instance_folder(settings) / "dagster.yaml"
+    config.write_text(config.read_text().replace(packaged, changed))
+    with pytest.raises(SettingsError, match="Dagster cannot use its configuration: ") as caught:
+        open_instance(settings)
+    assert caught.value.where == str(config)
+    assert "\n" not in caught.value.what
+
+
 def test_a_configuration_that_somebody_changed_stays(settings):
     config = instance_folder(settings) / "dagster.yaml"
     assert config.read_text() == files("health_pipeline.defs").joinpath("dagster.yaml").read_text()
