@@ -47,14 +47,18 @@ PositiveCount = Annotated[int, Field(ge=1)]
 
 
 def _without_empty(model: type[BaseModel], values: Any) -> Any:
-    """Values without the empty texts of settings that may be empty: a variable cannot say ``None``.
+    """Values without the empty texts of settings that may be empty: a variable cannot say ``None``, nor "no address".
 
     An empty secret stays, and is refused where it is used: it was meant to be given, nothing else may take its place.
     """
     if not isinstance(values, dict):
         return values
-    optional = {name for name, field in model.model_fields.items() if field.default is None and not _is_secret(field)}
-    return {name: None if name in optional and value == "" else value for name, value in values.items()}
+    empty = {
+        name: field.default
+        for name, field in model.model_fields.items()
+        if field.default == () or (field.default is None and not _is_secret(field))
+    }
+    return {name: empty.get(name, value) if value == "" else value for name, value in values.items()}
 
 
 def _is_secret(field: FieldInfo) -> bool:
@@ -370,6 +374,13 @@ class Settings(BaseSettings):
         if isinstance(values, dict) and values.get("end_month") == "":
             values = {**values, "end_month": None}
         return _without_empty(cls, values)
+
+    @field_validator("home", mode="before")
+    @classmethod
+    def _home_is_named(cls, value: Any) -> Any:
+        if value == "":  # a path of nothing is the folder that a command happens to be called in
+            raise ValueError("empty: name a folder, or unset it for ./data")
+        return value
 
     @field_validator("home", "landing", mode="before")
     @classmethod

@@ -104,6 +104,12 @@ def test_an_open_end_is_empty(monkeypatch):
         _ = settings.months
 
 
+def test_a_home_of_nothing_is_not_the_folder_one_is_in(monkeypatch):
+    monkeypatch.setenv("HEALTH_PIPELINE_HOME", "")
+    with pytest.raises(SettingsError, match=r"HEALTH_PIPELINE_HOME: .*empty: name a folder"):
+        load_settings()
+
+
 def test_two_homes_never_touch(tmp_path):
     one, two = load_settings(home=tmp_path / "one"), load_settings(home=tmp_path / "two")
     for name in ("warehouse_path", "mlflow_uri", "landing_uri", "outputs"):
@@ -130,7 +136,8 @@ def test_every_setting_that_may_be_empty_takes_an_empty_variable(monkeypatch):
     optional = [("landing",), ("end_month",)]
     for name, section in sections.items():
         if isinstance(section, type) and issubclass(section, Section):
-            optional += [(name, each) for each, field in section.model_fields.items() if field.default is None]
+            fields = section.model_fields.items()
+            optional += [(name, each) for each, field in fields if field.default is None or field.default == ()]
     secrets = {("privacy", "pseudonym_key"), ("warehouse", "encryption_key"), ("serving", "token")}
     secrets.add(("deployment", "registry_password"))
     for path in optional:
@@ -138,7 +145,7 @@ def test_every_setting_that_may_be_empty_takes_an_empty_variable(monkeypatch):
     settings = load_settings()
     for path in optional:
         found = functools.reduce(getattr, path, settings)
-        assert found == SecretStr("") if path in secrets else found is None, path
+        assert found == SecretStr("") if path in secrets else found in (None, ()), path
     assert len(optional) > 20
 
 
