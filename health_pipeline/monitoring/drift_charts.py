@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from health_pipeline.monitoring.chart_style import BLUE, GREY, ORANGE, SKY, VERMILLION, styled
@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from health_pipeline.monitoring.decisions import Decision
 
 Rows = Sequence[dict[str, Any]]
+Cell = tuple[str, Any]
+"""Subject and month."""
 SHOWN_FEATURES = 30
 _STATUS_MARKS = {"ok": "", "warning": "!", "alarm": "✖", "no_data": "?"}
+_GRADES = {"warning": 1, "alarm": 2}
 _STATUS_RANK = {"ok": 0, "no_data": 1, "warning": 2, "alarm": 3}
 DECISION_LOOK = {
     "INITIAL": (BLUE, "star"),
@@ -40,13 +43,11 @@ def drift_heat_map(rows: Rows) -> go.Figure:
         for row in mine
         if row["metric"] == "psi" and row["value"] is not None and row["threshold"]
     }
-    status: dict[tuple[str, Any], str] = {}
+    status: dict[Cell, str] = {}
     for row in mine:
         cell = row["subject"], row["month"]
         status[cell] = max(status.get(cell, "ok"), row["status"], key=_STATUS_RANK.__getitem__)
-    peak = {subject: max(value for (name, _), value in ratio.items() if name == subject) for subject, _ in ratio}
-    shown = sorted(peak, key=lambda subject: (-peak[subject], subject))[:SHOWN_FEATURES]
-    shown.reverse()
+    shown = _most_noteworthy(ratio, status, months)
     figure = go.Figure(
         go.Heatmap(
             x=[f"{month:%Y-%m}" for month in months],
@@ -66,6 +67,22 @@ def drift_heat_map(rows: Rows) -> go.Figure:
     figure.update_xaxes(type="category", tickangle=-45)
     figure.update_yaxes(type="category", title=None, tickfont={"size": 11})
     return styled(figure, 140 + 20 * max(len(shown), 8))
+
+
+def _most_noteworthy(ratio: Mapping[Cell, float], status: Mapping[Cell, str], months: Sequence[Any]) -> list[str]:
+    """Subjects by what the newest month says of them, then any month, then how far they moved; the first one last."""
+    peak: dict[str, float] = {}
+    worst: dict[str, int] = {}
+    newest: dict[str, int] = {}
+    for (subject, _), value in ratio.items():
+        peak[subject] = max(value, peak.get(subject, 0.0))
+    for (subject, month), found in status.items():
+        grade = _GRADES.get(found, 0)  # of any number: missing values alarm without a PSI
+        worst[subject] = max(grade, worst.get(subject, 0))
+        newest[subject] = grade if month == months[-1] else newest.get(subject, 0)
+    named = [subject for subject in worst if subject in peak or worst[subject]]
+    named.sort(key=lambda subject: (-newest[subject], -worst[subject], -peak.get(subject, 0.0), subject))
+    return named[:SHOWN_FEATURES][::-1]
 
 
 def decision_timeline(decisions: Sequence[Decision]) -> go.Figure:

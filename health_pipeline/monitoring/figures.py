@@ -106,7 +106,7 @@ def _panels(
             "drift_heat_map",
             "Drift by feature and month",
             "Population stability index over its limit (chance level or relevance, whichever is larger). "
-            "Marks: ! warning, ✖ alarm, ? no data.",
+            "Marks, of missing values and new categories too: ! warning, ✖ alarm, ? no data.",
             drift_charts.drift_heat_map(drift) if has_drift else None,
         ),
         Panel(

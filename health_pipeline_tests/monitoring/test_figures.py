@@ -9,6 +9,7 @@ import pytest
 
 from health_pipeline.modeling.tables import PREDICTIONS
 from health_pipeline.monitoring import DRIFT, PERFORMANCE, decisions, draw_month, drift_months, performance_months
+from health_pipeline.monitoring.drift_charts import SHOWN_FEATURES, drift_heat_map
 from health_pipeline.monitoring.performance_charts import estimated_and_realised, trajectories
 from health_pipeline.months import MonthRange, parse_month
 from health_pipeline.promotion.tables import CHAMPION
@@ -149,6 +150,47 @@ def test_a_model_that_is_sure_of_everything_still_has_a_page(tmp_path: Path) -> 
     found.warehouse.replace(PERFORMANCE, one, table)
     page = draw_month(found.warehouse, NOVEMBER, found.settings, png=False)[0].read_text("utf-8")
     assert '<span>estimated AUROC</span><b class="no_data">no data</b>' in page
+
+
+def drifted(month: str, subject: str, metric: str, value: float | None, status: str) -> dict[str, object]:
+    return {
+        "month": parse_month(month),
+        "subject_kind": "feature",
+        "reference": "training_window",
+        "subject": subject,
+        "metric": metric,
+        "value": value,
+        "threshold": 0.05,
+        "status": status,
+    }
+
+
+def test_every_feature_that_alarms_is_on_the_heat_map() -> None:
+    months = ("2021-10", "2021-11")
+    rows = [
+        drifted(month, f"quiet_{i:02d}", "psi", 0.01 + i / 1000, "ok")
+        for month in months
+        for i in range(SHOWN_FEATURES)
+    ]
+    rows += [drifted(month, name, "psi", 0.001, "ok") for month in months for name in ("lost", "lost_before")]
+    rows += [drifted(months[1], "lost", "null_rate_change", 0.3, "alarm")]
+    rows += [drifted(months[0], "lost_before", "null_rate_change", 0.3, "alarm")]
+    rows += [drifted(months[1], "gone", "psi", None, "no_data")]
+    rows += [drifted(months[1], "gone", "null_rate_change", 1.0, "alarm")]
+    (figure,) = drift_heat_map(rows).data
+    assert len(figure.y) == SHOWN_FEATURES
+    marks = {
+        (name, month): mark
+        for name, row in zip(figure.y, figure.text, strict=True)
+        for month, mark in zip(figure.x, row, strict=True)
+    }
+    assert {cell for cell, mark in marks.items() if mark == "✖"} == {
+        ("lost", months[1]),
+        ("gone", months[1]),
+        ("lost_before", months[0]),
+    }
+    assert list(figure.y[-3:]) == ["lost_before", "gone", "lost"]
+    assert figure.y[-4] == f"quiet_{SHOWN_FEATURES - 1}"
 
 
 def test_a_small_number_of_discharges_is_not_on_the_page(tmp_path: Path) -> None:
