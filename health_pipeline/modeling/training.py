@@ -207,11 +207,15 @@ def _window_columns(windows: Any) -> dict[str, Month]:
 
 
 def _earlier_parameters(warehouse: Warehouse, previous: Slice, months: MonthRange) -> list[Mapping[str, Any]]:
-    """Parameters of the trained rows before the range, latest first; rows inside it are about to be replaced."""
+    """Parameters of the trained rows before the range, earliest first; rows inside it are about to be replaced.
+
+    The tuning month itself goes before those that carry its parameters: they may still carry what it had found before
+    it was trained again, and a month would not get the parameters that a run of the whole range gives it.
+    """
     warehouse.ensure(previous.table)
     with warehouse.read(f"earlier parameters of {previous.table.qualified}") as connection:
         rows = connection.execute(
-            f"SELECT parameters FROM {previous} WHERE status = 'trained' AND month < ? ORDER BY month DESC",
+            f"SELECT parameters FROM {previous} WHERE status = 'trained' AND month < ? ORDER BY month",
             [months.first],
         ).fetchall()
     return [json.loads(parameters) for (parameters,) in rows]

@@ -95,6 +95,21 @@ def test_carried_parameters_are_taken_from_the_earlier_row(warehouse, settings):
     assert json.loads(tuned["parameters"])["hyperparameters"]["strength"] != 777.0
 
 
+def test_a_tuning_month_that_was_made_again_goes_before_months_that_carry_its_former_parameters(warehouse, settings):
+    settings = settings_in(settings.home, samples=2, tune_every_months=6, max_rounds=40)
+    first = settings.first_model_month
+    table = model_table("logistic_regression")
+    for steps, strength in ((0, 777.0), (1, 555.0)):
+        month = MonthRange(shift(first, steps), shift(first, steps))
+        row = train("logistic_regression", warehouse, settings, month).to_pylist()[0]
+        parameters = json.loads(row["parameters"])
+        parameters["hyperparameters"] = {"strength": strength, "knots": 0, "fewest_rows": 50}
+        warehouse.replace(table, month, pa.Table.from_pylist([row | {"parameters": json.dumps(parameters)}]))
+    third = MonthRange(shift(first, 2), shift(first, 2))
+    carried = train("logistic_regression", warehouse, settings, third).to_pylist()[0]
+    assert json.loads(carried["parameters"])["hyperparameters"]["strength"] == 777.0
+
+
 @pytest.mark.parametrize("family", ["logistic_regression", "xgboost"])
 def test_rows_after_the_cut_off_change_nothing(family, rows, tmp_path):
     """Features and labels from M-1 on are turned upside down: the row and the bundle stay the same, bit for bit."""
