@@ -9,9 +9,6 @@ from typing import Literal
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 
-LONGEST = 1000
-"""Characters of title and text together: the least that a channel takes (Teams; PagerDuty 1,024), which would refuse
-more than that at every try."""
 _LONGEST_END = 300
 """What an alert asks people to do stands at its end, which is kept."""
 _LEFT_OUT = " ... (all of it in logs/alerts.jsonl) ... "
@@ -47,12 +44,15 @@ class Alert:
         for name in ("title", "body"):  # the name of a file may hold bytes that are no text
             object.__setattr__(self, name, getattr(self, name).encode(errors="backslashreplace").decode())
 
-    @property
-    def text(self) -> str:
-        """Body, links, and the event id by which a receiver can tell a repetition; no longer than channels take it."""
+    def text(self, longest: int) -> str:
+        """Body, links, and the event id by which a receiver can tell a repetition.
+
+        Args:
+            longest: characters that the receiver takes, the title included; of a longer body the middle is left out.
+        """
         links = "".join(f"\n{title}: {address}" for title, address in self.links)
         end = f"{links}\n\nevent {self.event_id}"
-        return _shortened(self.body, LONGEST - len(f"{self.title}\n{end}")) + end
+        return _shortened(self.body, longest - len(f"{self.title}\r\n{end}")) + end
 
 
 def _shortened(text: str, length: int) -> str:

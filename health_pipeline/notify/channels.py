@@ -136,9 +136,11 @@ def _apprise(url: str, least: Severity, setting: str, settings: NotifySettings) 
         kinds = {"info": "info", "warning": "warning", "critical": "failure"}
         capture: Any = apprise.LogCapture
         with capture(level=logging.WARNING, fmt="%(message)s") as captured:
-            taken = server.notify(
-                body=alert.text, title=alert.title, notify_type=kinds[alert.severity], body_format="text"
-            )
+            # By default Apprise hands on what is longer than a receiver takes; Teams and PagerDuty refuse that at every
+            # try. Where it turns the text into Markdown, a backslash before each sign makes that longer again.
+            is_marked = server.notify_format == apprise.NotifyFormat.MARKDOWN
+            text = alert.text(server.body_maxlen * 3 // 4 if is_marked else server.body_maxlen)
+            taken = server.notify(body=text, title=alert.title, notify_type=kinds[alert.severity], body_format="text")
             said = captured.getvalue()
         if not taken:
             raise DeliveryError(_without_secrets(said, url) or "the channel did not take the alert")
@@ -151,7 +153,7 @@ def _server(url: str, settings: NotifySettings) -> apprise.NotifyBase | None:
     import apprise
 
     try:
-        return apprise.Apprise.instantiate(_with_timeouts(url, settings.timeout_seconds), asset=_asset())
+        return apprise.Apprise.instantiate(_with_defaults(url, settings.timeout_seconds), asset=_asset())
     except ValueError:  # of urllib: brackets that hold no IPv6 address
         return None
 
@@ -162,12 +164,13 @@ def _asset() -> apprise.AppriseAsset:
     return apprise.AppriseAsset(app_id="health-pipeline", app_desc="health-pipeline", secure_logging=True)
 
 
-def _with_timeouts(url: str, seconds: float) -> str:
+def _with_defaults(url: str, seconds: float) -> str:
+    """The address with our timeouts, and never more text than its receiver takes, unless it says otherwise itself."""
     parts = urlsplit(url)
-    if {"rto", "cto"} & {name for name, _ in parse_qsl(parts.query)}:
-        return url
-    query = "&".join(filter(None, (parts.query, f"rto={seconds}&cto={seconds}")))
-    return urlunsplit(parts._replace(query=query))
+    given = {name for name, _ in parse_qsl(parts.query)}
+    timeouts = "" if {"rto", "cto"} & given else f"rto={seconds}&cto={seconds}"
+    overflow = "" if "overflow" in given else "overflow=truncate"
+    return urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, timeouts, overflow)))))
 
 
 def _without_secrets(text: str, url: str) -> str:
