@@ -176,7 +176,7 @@ def predictions(
     from health_pipeline.warehouse import Warehouse
 
     settings = quiet_settings()
-    asked = asked_months(settings, month, month).first if month else None
+    asked = asked_months(settings, month, month, where="--month").first if month else None
     written = write_risk_list(Warehouse.from_settings(settings), output, month=asked, role=role)
     console.print(
         f"{written.month:%Y-%m}: {written.stays} stays, {written.flagged} flagged, written to {output}",

@@ -32,7 +32,9 @@ def logged_settings(*, quiet: bool = False) -> Settings:
     return settings
 
 
-def asked_months(settings: Settings, first: str | None, last: str | None, *, stored: bool = False) -> MonthRange:
+def asked_months(
+    settings: Settings, first: str | None, last: str | None, *, stored: bool = False, where: str = "--from/--to"
+) -> MonthRange:
     """Months named on the command line, else those of the settings.
 
     Args:
@@ -40,6 +42,7 @@ def asked_months(settings: Settings, first: str | None, last: str | None, *, sto
         first: YYYY-MM.
         last: YYYY-MM.
         stored: only what is stored is asked for: open months end with the one that runs now.
+        where: options that the texts come from.
 
     Raises:
         SettingsError: a text is not a month, or the last month is open.
@@ -53,4 +56,5 @@ def asked_months(settings: Settings, first: str | None, last: str | None, *, sto
             raise SettingsError("END_MONTH is open", where="--to", remedy="name the last month: --to YYYY-MM")
         return MonthRange(start, end)
     except ValueError as error:
-        raise SettingsError(str(error), where="--from/--to", remedy="write months as YYYY-MM") from None
+        remedy = "write months as YYYY-MM; START_MONTH and END_MONTH stand for what is not named"
+        raise SettingsError(str(error), where=where, remedy=remedy) from None

@@ -30,6 +30,8 @@ def command(home, *arguments, **environment):
         (["run", "--from", "2022-99"], {}, 2, "not a month: '2022-99'"),
         (["run", "--from", "2022-03", "--to", "2022-01"], {}, 2, "before it begins"),
         (["run", "--from", "2030-01", "--to", "2030-02"], {}, 2, "no selected asset has months"),
+        (["run", "--from", "2030-01"], {}, 2, "START_MONTH and END_MONTH stand for what is not named"),
+        (["predictions", "--output", "x.csv", "--month", "spring"], {}, 2, "where:  --month"),
         (["run", "--select", "gold/nothing"], {}, 2, "gold/nothing"),
         (["status"], {"HEALTH_PIPELINE_START_MONTH": "spring"}, 2, "HEALTH_PIPELINE_START_MONTH"),
         (["quarantine", "list", "--table", "wards"], {}, 2, "no landing table 'wards'"),
