@@ -63,7 +63,8 @@ class Style:
     """How features become columns.
 
     Attributes:
-        for_trees: numbers stay as they are and nulls stay null; otherwise they are capped, logged, imputed.
+        for_trees: numbers stay as they are, within those of the training rows, and nulls stay null; otherwise they are
+            capped, logged, imputed.
         fewest_rows: categories with fewer training rows are pooled as rare.
         knots: hinge columns of each numeric feature (linear models only).
         tail: share of training rows beyond each cap (linear models only).
@@ -111,7 +112,7 @@ def _numeric(feature: Feature, values: NDArray[Any], style: Style) -> Encoding |
     if known.size == 0 or (known.min() == known.max() and known.size == values.size):
         return None
     if style.for_trees:
-        return Encoding(feature.name, feature.kind)
+        return _for_trees(feature, float(known.min()), float(known.max()))
     missing_rows = int(values.size - known.size)
     missing_column = style.fewest_rows <= missing_rows <= values.size - style.fewest_rows
     if feature.kind == "boolean":
@@ -139,6 +140,17 @@ def _numeric(feature: Feature, values: NDArray[Any], style: Style) -> Encoding |
         knots=knots,
         missing_column=missing_column,
     )
+
+
+def _for_trees(feature: Feature, smallest: float, largest: float) -> Encoding:
+    """The number as it is, within what training knew.
+
+    XGBoost asks "is it null?" as "is it less than about twice the largest?" (or the smallest, below zero). A number far
+    beyond would go the way of the nulls, other than in the bins of the validation rows.
+    """
+    if feature.kind == "boolean" and smallest < largest:
+        return Encoding(feature.name, feature.kind)
+    return Encoding(feature.name, feature.kind, low=smallest, high=largest)
 
 
 def _skewness(values: NDArray[Any]) -> float:

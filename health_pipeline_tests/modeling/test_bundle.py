@@ -16,7 +16,9 @@ from health_pipeline.modeling.bundle import Bundle, load_bundle
 from health_pipeline.modeling.candidate import Subject, fit_candidate, read_subject
 from health_pipeline.modeling.encoding import encode, read_inputs
 from health_pipeline.modeling.families import family_named
-from health_pipeline.modeling.profiles import effort_of
+from health_pipeline.modeling.families.base import Sample
+from health_pipeline.modeling.preprocessing import learn_features
+from health_pipeline.modeling.profiles import PROFILES, effort_of
 from health_pipeline.modeling.tuning import Tuned
 from health_pipeline.months import parse_month
 from health_pipeline.settings import Settings
@@ -155,6 +157,37 @@ def test_rows_of_any_shape_are_scored_and_reported(bundle, subject):
         "unseen:discharge_disposition": 1,
     }
     assert scores.inputs.row_warnings()[1] == "missing_column:prior_inpatient_1y;invalid:age_years"
+
+
+@pytest.mark.parametrize("name", ["xgboost", "random_forest"])
+def test_a_number_beyond_those_of_training_is_the_largest_and_no_null(name):
+    """XGBoost tells nulls apart at about twice the largest number, and at as much below the smallest."""
+    random = np.random.default_rng(1)
+    count, learned = 6000, 4000
+    high, low = random.uniform(0, 3, count), random.uniform(-3, 0, count)
+    new = np.zeros(count, dtype=bool)
+    nulls = random.random((3, count)) < 0.3
+    y = (random.random(count) < 0.1 + 0.25 * nulls[0] + 0.25 * nulls[1] + 0.2 * nulls[2]).astype(float)
+    high[learned::3] *= 8
+    low[learned::3] *= 8
+    new[learned::2] = True
+    columns = zip(("high", "low", "new"), (high, low, new), nulls, strict=True)
+    rows = pa.table({column: pa.array(values, mask=mask) for column, values, mask in columns})
+    features = learn_features(rows.slice(0, learned), {"high": "numeric", "low": "numeric", "new": "boolean"})
+    training = Sample(read_inputs(rows.slice(0, learned), features), y[:learned])
+    validation = Sample(read_inputs(rows.slice(learned), features), y[learned:])
+    family = family_named(name)
+    fit = family.prepare(training, validation, features, PROFILES["quick"], 1).fit(family.defaults, 1)
+    bundle = Bundle(name, features, fit.members)
+    np.testing.assert_allclose(bundle.margins(validation.inputs), fit.margins, atol=1e-5)
+
+    def margin(**values):
+        row = pa.table({"high": [1.5], "low": [-1.5], "new": [False]} | {key: [each] for key, each in values.items()})
+        return bundle.margins(read_inputs(row, features))[0]
+
+    assert margin(high=1e30) == margin(high=high[:learned].max()) != margin(high=None)
+    assert margin(low=-1e30) == margin(low=low[:learned].min()) != margin(low=None)
+    assert margin(new=True) == margin(new=False) != margin(new=None)
 
 
 def test_a_null_that_training_knew_is_no_warning(bundle, subject):

@@ -31,7 +31,7 @@ REPORT_EVERY = 25
 
 @dataclass(frozen=True)
 class XGBoost:
-    """Numbers as they are (a null takes the branch learned for it), categories one-hot with rare ones pooled.
+    """Numbers within those of training, nulls on the branch learned for them, categories one-hot with rare ones pooled.
 
     The classes are not reweighted: weights would spoil the probabilities, and the threshold that
     is chosen on validation serves the imbalance instead.
