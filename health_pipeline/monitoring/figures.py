@@ -73,6 +73,9 @@ def _panels(
     window, small = settings.monitoring.performance_window, settings.privacy.small_number
     overall = [row for row in performance if row["segment"] == "all"]
     matured = sorted({row["month"] for row in performance if row["kind"] == "realised" and row["value"] is not None})
+    is_pooled = any(
+        row["kind"] == "realised" and row["window_months"] == window and row["value"] is not None for row in overall
+    )
     newest = [row for row in performance if matured and row["month"] == matured[-1]]
     grouped = [row for row in newest if row["model_role"] == "champion" and row["segment"] != "all"]
     widest = max((row["window_months"] for row in grouped if row["kind"] == "realised"), default=0)
@@ -84,7 +87,7 @@ def _panels(
             "Performance over time",
             f"Realised measures over {window} months, with the champion's interval (band) and the limit beyond which "
             "it is called worse than its holdout.",
-            performance_charts.trajectories(overall, window) if matured else None,
+            performance_charts.trajectories(overall, window) if is_pooled else None,
         ),
         Panel(
             "estimated_and_realised",

@@ -11,7 +11,7 @@ from health_pipeline.modeling.tables import PREDICTIONS
 from health_pipeline.monitoring import DRIFT, PERFORMANCE, decisions, draw_month, drift_months, performance_months
 from health_pipeline.monitoring.drift_charts import SHOWN_FEATURES, drift_heat_map
 from health_pipeline.monitoring.performance_charts import estimated_and_realised, trajectories
-from health_pipeline.months import MonthRange, parse_month
+from health_pipeline.months import MonthRange, parse_month, shift
 from health_pipeline.promotion.tables import CHAMPION
 from health_pipeline_tests.monitoring.conftest import MONTHS, Hospital, hospital, rewrite
 from health_pipeline_tests.monitoring.hospital import champion_rows
@@ -191,6 +191,17 @@ def test_every_feature_that_alarms_is_on_the_heat_map() -> None:
     }
     assert list(figure.y[-3:]) == ["lost_before", "gone", "lost"]
     assert figure.y[-4] == f"quiet_{SHOWN_FEATURES - 1}"
+
+
+def test_no_axes_are_drawn_before_a_window_has_matured(monitored: Hospital) -> None:
+    first = monitored.predictions.months.first
+    two = MonthRange(first, shift(first, 1))
+    table = performance_months(monitored.warehouse, **monitored.outcomes, months=two, settings=monitored.settings)
+    monitored.warehouse.replace(PERFORMANCE, two, table)
+    page = draw_month(monitored.warehouse, two.last, monitored.settings, png=False)[0].read_text("utf-8")
+    monitored.warehouse.replace(PERFORMANCE, two, table.slice(0, 0))
+    assert {"estimated_and_realised", "calibration"} <= figures_of(page).keys()
+    assert not {"trajectories", "subgroups"} & figures_of(page).keys()
 
 
 def test_a_small_number_of_discharges_is_not_on_the_page(tmp_path: Path) -> None:
