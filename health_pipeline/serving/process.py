@@ -126,6 +126,9 @@ def run_worker(
         runner.run(serve())
     engine.close()
     log.close()
+    if server.should_exit:  # at once, whatever a thread still scores that nobody waits for any more
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

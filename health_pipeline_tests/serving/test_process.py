@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -28,6 +29,7 @@ from health_pipeline.serving.supervisor import Supervisor, supervise
 from health_pipeline.serving.traffic import Route, Traffic, read_traffic, write_traffic
 from health_pipeline.settings import load_settings
 from health_pipeline_tests.deployment.conftest import Load, free_port
+from health_pipeline_tests.deployment.misbehaving import COMMAND
 from health_pipeline_tests.serving.bundles import RECORD, linear_bundle, pack, tree_bundle
 
 PROBE = """
@@ -172,6 +174,20 @@ def test_told_to_stop_it_writes_what_it_has(target):
     assert len(list(read_log(target._places.predictions))) == 20
     (counts,) = read_counts(target._places.predictions, f"{dt.datetime.now(dt.UTC):%Y-%m}")
     assert counts.counted == 20
+
+
+def test_told_to_stop_it_waits_for_no_batch_that_was_given_up(target, tmp_path, monkeypatch):
+    bundle = linear_bundle()
+    monkeypatch.setenv("MISBEHAVE", str(tmp_path / "misbehave.json"))
+    (tmp_path / "misbehave.json").write_text(json.dumps({bundle.model_id: ["slow", "everywhere"]}))
+    limits = {"port": target._settings.serving.port, "timeout_seconds": 0.3}
+    target = LocalTarget(load_settings(home=target._settings.home, serving=limits), command=COMMAND)
+    target.shift(package(target, bundle), 1.0)
+    with ApiClient(target.endpoint()) as client:
+        assert client.predict({"records": [{"features": RECORD}] * 300}).status == 503  # a minute of work
+    began = time.monotonic()
+    target.stop()
+    assert time.monotonic() - began < 8
 
 
 def test_one_supervisor_for_an_environment(target):
