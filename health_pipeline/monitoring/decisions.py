@@ -26,7 +26,7 @@ class Decision:
         challenger_id: best candidate of the month.
         incumbent_id: champion of the month before.
         failed: criteria that did not pass.
-        near_misses: numeric criteria within a tenth of their threshold, passed or not.
+        near_misses: criteria that the gates call near misses, passed or not.
         reason: the reasoning as text.
         next_training_date: when the next challenger is worth training.
         criteria: every criterion with its numbers.
@@ -80,14 +80,8 @@ def _decision(row: dict[str, Any]) -> Decision:
         challenger_id=row["challenger_id"],
         incumbent_id=row["incumbent_id"],
         failed=tuple(item["criterion"] for item in criteria if not item["passed"]),
-        near_misses=tuple(item["criterion"] for item in criteria if _is_near(item)),
+        near_misses=tuple(item["criterion"] for item in criteria if item.get("near_miss")),
         reason=row["reason"],
         next_training_date=row["next_training_date"],
         criteria=criteria,
     )
-
-
-def _is_near(item: dict[str, Any]) -> bool:
-    value, threshold = item.get("value"), item.get("threshold")
-    numbers = all(isinstance(number, int | float) and not isinstance(number, bool) for number in (value, threshold))
-    return bool(numbers and threshold and abs(value - threshold) <= 0.1 * abs(threshold))
