@@ -65,7 +65,7 @@ def find_files(
             continue
         if source.is_symlink() or (source.exists() and not source.is_file()):
             left_out.append(f"{path}: a link or no plain file")
-        elif path in secrets and not with_keys:
+        elif _is_secret(path, secrets) and not with_keys:
             left_out.append(f"{path}: a secret; keep it apart, or --with-keys")
         elif landing and path.startswith(f"{landing}/") and not with_landing:
             continue
@@ -98,6 +98,15 @@ def secret_files(home: Path) -> list[str]:
     """
     settings = sorted(each.name for each in home.glob("*.toml") if each.is_file() and gives_a_secret(each.read_bytes()))
     return [*_SECRETS, *settings]
+
+
+def _is_secret(path: str, secrets: list[str]) -> bool:
+    """Also of a draft that a kill left behind, or an editor: it holds the same secret, as ``.<name>.<anything>``."""
+    place = PurePosixPath(path)
+    return path in secrets or any(
+        place.parent == secret.parent and place.name.startswith(f".{secret.name}.")
+        for secret in map(PurePosixPath, secrets)
+    )
 
 
 def _walk_instance(home: Path, instance_folder: Path) -> Iterator[tuple[str, Path]]:

@@ -155,6 +155,14 @@ def test_settings_that_give_a_secret_stay_out_and_are_taken_over(settings, tmp_p
     assert name in {member.path for member in take(settings, tmp_path / "keys.tar", with_keys=True).members}
 
 
+@pytest.mark.parametrize("draft", [".pseudonym.key.0f3a", "serving/.token.17.0f3a"])
+def test_the_draft_of_a_key_that_a_kill_left_behind_is_a_key(settings, tmp_path, draft):
+    write(settings.home / draft, b"0" * 64, 0o600)
+    manifest = take(settings, tmp_path / "home.tar")
+    assert draft not in {member.path for member in manifest.members}
+    assert any(told.startswith(f"{draft}: a secret") for told in manifest.left_out)
+
+
 def test_a_landing_zone_of_another_name_is_left_out_and_taken_over(settings, tmp_path):
     own = settings.model_copy(update={"landing": str(settings.home / "from" / "clinic")})
     write(settings.home / "from" / "clinic" / "admissions" / "2022-01.csv", b"a,b\n")
