@@ -114,7 +114,10 @@ def test_a_log_that_cannot_be_written_is_told_once_and_stops_nothing(
 
 
 @pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR"])
-def test_lines_of_libraries_that_fill_the_log_are_left_out(tmp_path: Path, level: str) -> None:
+def test_lines_of_libraries_that_fill_the_log_are_left_out(
+    tmp_path: Path, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("alembic"), "propagate", True)  # MLflow, once imported, keeps its lines
     stream = io.StringIO()
     configure_logging(load_settings(home=tmp_path), json=True, level=level, stream=stream)
     logging.getLogger("alembic.runtime.migration").info("Context impl SQLiteImpl.")
