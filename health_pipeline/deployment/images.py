@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 
 from health_pipeline.deployment.client import wait_ready
 from health_pipeline.deployment.commands import CommandError, find_program, run_program
@@ -43,12 +44,17 @@ class ImageTool:
         settings: repository, credentials, base image.
         build_root: release folders.
         sleep: waits between tries.
+        variables: of the API in an image that is tried.
     """
 
     def __init__(
-        self, settings: DeploymentSettings, build_root: Path, sleep: Callable[[float], None] = time.sleep
+        self,
+        settings: DeploymentSettings,
+        build_root: Path,
+        sleep: Callable[[float], None] = time.sleep,
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._settings, self._build_root, self._sleep = settings, build_root, sleep
+        self._settings, self._build_root, self._sleep, self._variables = settings, build_root, sleep, variables
 
     @property
     def repository(self) -> str:
@@ -153,12 +159,13 @@ class ImageTool:
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             port = sock.getsockname()[1]
-        environment = {**os.environ, "HEALTH_PIPELINE_SERVING__TOKEN": token}
-        publish = ["--publish", f"127.0.0.1:{port}:{PORT}", "--env", "HEALTH_PIPELINE_SERVING__TOKEN"]
+        given = {**self._variables, "HEALTH_PIPELINE_SERVING__TOKEN": token}
+        publish = ["--publish", f"127.0.0.1:{port}:{PORT}"]
+        named = [word for variable in given for word in ("--env", variable)]  # the list of processes shows no value
         run_program(
-            [runner, "run", "--detach", "--rm", "--name", name, *publish, package.reference],
+            [runner, "run", "--detach", "--rm", "--name", name, *publish, *named, package.reference],
             timeout=120,
-            env=environment,
+            env={**os.environ, **given},
         )
         endpoint = Endpoint(f"http://127.0.0.1:{port}", token)
         try:

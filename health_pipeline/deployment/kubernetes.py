@@ -13,6 +13,7 @@ import structlog
 from health_pipeline.deployment import manifests
 from health_pipeline.deployment.client import ApiClient, wants_another_token
 from health_pipeline.deployment.cluster import POLL_SECONDS, Namespace
+from health_pipeline.deployment.container_settings import container_settings
 from health_pipeline.deployment.images import PORT, ImageTool
 from health_pipeline.deployment.manifests import CANARY, NAME, RELEASE_DIGEST_NOTE, RELEASE_NOTE
 from health_pipeline.deployment.target import Endpoint, Package, Serving
@@ -42,7 +43,8 @@ class KubernetesTarget:
         production = environment == settings.deployment.environments[-1]
         namespace = self._limits.namespace + ("" if production else f"-{environment}")
         self._cluster = Namespace(namespace, self._limits.kube_context)
-        self._images = ImageTool(self._limits, self.build_root)
+        self._variables = container_settings(settings.serving)
+        self._images = ImageTool(self._limits, self.build_root, variables=self._variables)
 
     # What the steps use ------------------------------------------------------------------------------------------
 
@@ -230,6 +232,7 @@ class KubernetesTarget:
             name,
             package,
             replicas=replicas,
+            variables=self._variables,
             progress_seconds=self._limits.rollout_timeout_seconds * 0.9,
             pulls_with_secret=self._images.password is not None,
             predictions_claim=self._limits.predictions_claim,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from health_pipeline.deployment.images import PORT
@@ -26,6 +27,7 @@ def deployment(
     *,
     replicas: int,
     progress_seconds: float,
+    variables: Mapping[str, str],
     pulls_with_secret: bool = False,
     predictions_claim: str | None = None,
 ) -> dict[str, Any]:
@@ -39,6 +41,7 @@ def deployment(
         package: an image by digest.
         replicas: pods.
         progress_seconds: without progress for so long, the rollout has failed.
+        variables: of the API, beside its secrets.
         pulls_with_secret: whether the registry wants the credentials of :func:`pull_secret`.
         predictions_claim: volume claim that keeps the prediction logs; without it they end with the pod.
     """
@@ -49,7 +52,7 @@ def deployment(
     }
     labels = {"app": NAME, "track": name}
     pod: dict[str, Any] = {
-        "containers": [_container(package.reference)],
+        "containers": [_container(package.reference, variables)],
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": DRAIN_SECONDS + 20,
         "securityContext": {"fsGroup": USER},
@@ -75,7 +78,7 @@ def deployment(
     }
 
 
-def _container(image: str) -> dict[str, Any]:
+def _container(image: str, variables: Mapping[str, str]) -> dict[str, Any]:
     return {
         "name": "api",
         "image": image,
@@ -83,6 +86,7 @@ def _container(image: str) -> dict[str, Any]:
         "env": [
             _from_secret("HEALTH_PIPELINE_SERVING__TOKEN", "token"),
             _from_secret("HEALTH_PIPELINE_PRIVACY__PSEUDONYM_KEY", "pseudonym-key"),
+            *({"name": name, "value": value} for name, value in variables.items()),
         ],
         "readinessProbe": {
             "httpGet": {"path": "/health/ready", "port": PORT},

@@ -44,10 +44,14 @@ class Shadow:
         self._wake.set()
 
     def close(self) -> None:
-        """Stop the thread."""
+        """Stop the thread; what it had not come to is dropped, counted and said."""
         self._stopped = True
         self._wake.set()
         self._thread.join(timeout=5)
+        if self._queue:
+            self._counters.shadow_dropped += len(self._queue)
+            _log.warning("shadow_ended", dropped=len(self._queue))
+            self._queue.clear()
 
     def _run(self) -> None:
         while not self._stopped:

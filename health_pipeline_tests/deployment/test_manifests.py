@@ -8,9 +8,13 @@ import json
 import pytest
 
 from health_pipeline.deployment import manifests
+from health_pipeline.deployment.container_settings import container_settings
 from health_pipeline.deployment.manifests import NAME, PULL_SECRET
 from health_pipeline.deployment.target import Package
+from health_pipeline.settings import ServingSettings, load_settings
 from health_pipeline_tests.serving.bundles import linear_bundle, pack
+
+VARIABLES = container_settings(ServingSettings(max_records=20, token="a token for tests only"))
 
 
 @pytest.fixture
@@ -20,7 +24,7 @@ def package(tmp_path) -> Package:
 
 
 def made(package: Package, **more):
-    return manifests.deployment(NAME, package, replicas=3, progress_seconds=90, **more)
+    return manifests.deployment(NAME, package, replicas=3, progress_seconds=90, variables=VARIABLES, **more)
 
 
 def test_the_image_goes_by_digest_and_the_notes_say_what_it_is(package):
@@ -45,7 +49,25 @@ def test_no_pod_goes_before_another_has_come_and_clients_are_told_first(package)
 
 def test_no_secret_stands_in_a_pod(package):
     (container,) = made(package)["spec"]["template"]["spec"]["containers"]
-    assert all("secretKeyRef" in item["valueFrom"] for item in container["env"])
+    by_reference = {item["name"] for item in container["env"] if "secretKeyRef" in item.get("valueFrom", {})}
+    assert by_reference == {"HEALTH_PIPELINE_SERVING__TOKEN", "HEALTH_PIPELINE_PRIVACY__PSEUDONYM_KEY"}
+    assert "a token for tests only" not in json.dumps(container)
+
+
+def test_pods_refuse_what_the_settings_refuse(package, monkeypatch):
+    (container,) = made(package)["spec"]["template"]["spec"]["containers"]
+    for item in container["env"]:
+        if "value" in item:
+            monkeypatch.setenv(item["name"], item["value"])
+    serving = load_settings().serving
+    assert serving.max_records == 20
+    assert container_settings(serving) == VARIABLES
+
+
+def test_every_limit_of_the_api_reaches_its_container():
+    of_the_host = {"host", "port", "token", "open_on_loopback"}
+    named = {name.removeprefix("HEALTH_PIPELINE_SERVING__").lower() for name in VARIABLES}
+    assert named == ServingSettings.model_fields.keys() - of_the_host
 
 
 def test_pods_pull_with_the_credentials_of_the_registry(package):

@@ -23,6 +23,7 @@ import structlog
 from health_pipeline.clock import system_clock
 from health_pipeline.deployment import History, Options, Tools, recover, rollback, ship
 from health_pipeline.deployment.client import ApiClient, wait_ready
+from health_pipeline.deployment.container_settings import container_settings
 from health_pipeline.deployment.images import ImageTool
 from health_pipeline.deployment.kubernetes import KubernetesTarget
 from health_pipeline.deployment.manifests import CANARY, NAME
@@ -30,6 +31,7 @@ from health_pipeline.deployment.recovery import open_transition
 from health_pipeline.deployment.registry import MLflowRegistry
 from health_pipeline.errors import DeploymentError
 from health_pipeline.serving.release import Release
+from health_pipeline.settings import ServingSettings
 from health_pipeline_tests.deployment.conftest import Load, Yard, settings_for
 from health_pipeline_tests.serving.bundles import linear_bundle, pack
 
@@ -63,7 +65,9 @@ def deployment(**more):
 
 def images_of(home, **more) -> tuple[ImageTool, Release]:
     settings = settings_for(home, **deployment(**more))
-    return ImageTool(settings.deployment, home / "releases", sleep=lambda _seconds: None), pack(linear_bundle(), home)
+    variables = container_settings(ServingSettings(max_records=2))
+    images = ImageTool(settings.deployment, home / "releases", sleep=lambda _seconds: None, variables=variables)
+    return images, pack(linear_bundle(), home)
 
 
 @needs_registry
@@ -73,6 +77,8 @@ def test_an_image_is_built_tried_and_pushed(tmp_path):
     assert images.build(release) == package
     with images.trial(package, 60) as endpoint, ApiClient(endpoint) as client:
         assert client.serving().digest == release.digest
+        asked = [client.predict({"records": [{"features": {}}] * records}).status for records in (2, 3)]
+        assert asked == [200, 422], "the limit of the settings reached the container"
     published = images.publish(package)
     assert published.digest.startswith("sha256:")
     assert images.publish(package) == published

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -315,6 +316,40 @@ def test_shadow_is_scored_and_logged_but_never_answers(api, tmp_path):
     roles = [(row["role"], row["model_id"]) for row in api.rows()]
     assert roles.count(("shadow", challenger.facts.model_id)) == 5
     assert roles.count(("primary", api.release.facts.model_id)) == 5
+
+
+class Held:
+    """A scorer that waits once it is armed."""
+
+    def __init__(self, scorer) -> None:
+        self.scorer, self.features, self.is_explainable = scorer, scorer.features, False
+        self.is_armed, self.entered, self.may_go_on = False, threading.Event(), threading.Event()
+
+    def probability(self, values):
+        if self.is_armed:
+            self.entered.set()
+            assert self.may_go_on.wait(10)
+        return self.scorer.probability(values)
+
+
+def test_what_the_shadow_had_not_come_to_at_the_end_is_counted(tmp_path):
+    release, challenger = pack(linear_bundle(), tmp_path), pack(linear_bundle(0.5), tmp_path)
+    held: dict[str, Held] = {}
+
+    def load(folder, loaded):
+        return held.setdefault(loaded.release_id, Held(load_scorer(folder, loaded)))
+
+    with contextlib.closing(Api(tmp_path, load=load)) as api:
+        api.switch((release, 1.0), shadow=challenger)
+        shadow = held[challenger.release_id]
+        shadow.is_armed = True
+        for _ in range(5):
+            api.predict()
+        assert shadow.entered.wait(10)
+        threading.Timer(0.2, shadow.may_go_on.set).start()
+        api.engine.close()
+        assert api.counters.shadow_dropped == 4
+        assert [row["role"] for row in api.rows()].count("shadow") == 1
 
 
 class Failing:
