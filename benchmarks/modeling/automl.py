@@ -63,7 +63,7 @@ def search(
     subject = read_subject(warehouse, features, labels, month, settings)
     if isinstance(subject, Skipped):
         return None
-    known = learn_features(subject.training.rows, subject.kinds)
+    known = learn_features(subject.training.rows, subject.kinds, subject.smallest)
     with warehouse.read(f"discharges of {month:%Y-%m}") as connection:
         rows = connection.execute(
             f"SELECT * FROM {features.only(MonthRange(month, month))} ORDER BY encounter_id"

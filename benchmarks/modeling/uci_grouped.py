@@ -78,7 +78,8 @@ class Task:
 
     def known(self) -> tuple[Feature, ...]:
         """Features as the training rows show them."""
-        return learn_features(self.parts.training.rows, feature_kinds(features.FEATURE_TABLE, self.settings))
+        kinds = feature_kinds(features.FEATURE_TABLE, self.settings)
+        return learn_features(self.parts.training.rows, kinds, self.settings.privacy.small_number)
 
     def prepared(self, family: Family, training: Dataset, judged: Dataset, effort: Effort) -> Prepared:
         """A family with its data in place: rows to fit on, and rows it stops and is tuned on."""

@@ -53,6 +53,7 @@ class Subject:
         kinds: features a model may see, with their kinds.
         feature_schema_hash: digest of the feature catalogue.
         snapshot: digest of all three.
+        smallest: count that is published.
     """
 
     month: Month
@@ -63,6 +64,7 @@ class Subject:
     kinds: Mapping[str, Kind]
     feature_schema_hash: str
     snapshot: str
+    smallest: int
 
     @property
     def of_others(self) -> NDArray[np.bool_]:
@@ -78,7 +80,7 @@ class Subject:
     def prepare_for_tuning(self, family: Family, effort: Effort, threads: int) -> Prepared:
         """Data of a trial: training rows of patients who are not in the validation rows, and the validation rows."""
         apart = self.training.where(self.of_others)
-        features = learn_features(apart.rows, self.kinds)
+        features = learn_features(apart.rows, self.kinds, self.smallest)
         training = Sample(read_inputs(apart.rows, features), apart.y)
         validation = Sample(read_inputs(self.validation.rows, features), self.validation.y)
         return family.prepare(training, validation, features, effort, threads)
@@ -128,6 +130,7 @@ def read_subject(
         kinds=feature_kinds(features.table, settings),
         feature_schema_hash=schema_hash(settings),
         snapshot=snapshot_hash(rows),
+        smallest=settings.privacy.small_number,
     )
 
 
@@ -136,7 +139,7 @@ def fit_candidate(
 ) -> Candidate:
     """Fit on training, stop, calibrate and choose the threshold on validation, judge on the holdout."""
     seed = seed_of(settings.training.seed, family.name, month_key(subject.month))
-    features = learn_features(subject.training.rows, subject.kinds)
+    features = learn_features(subject.training.rows, subject.kinds, subject.smallest)
     training = Sample(read_inputs(subject.training.rows, features), subject.training.y)
     validation = Sample(read_inputs(subject.validation.rows, features), subject.validation.y)
     fit = family.prepare(training, validation, features, effort, threads).fit(tuned.parameters, seed)

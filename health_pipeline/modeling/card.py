@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 from health_pipeline.modeling.candidate import Candidate
 from health_pipeline.modeling.explain import importance
 from health_pipeline.modeling.metrics import Estimate, measure_with_intervals
+from health_pipeline.privacy import FREE_TEXT, shown_words
 
 if TYPE_CHECKING:
     from health_pipeline.settings import Settings
 
 CARD_FILE = "card.html"
-_GROUPED_BY = ("sex", "race", "payer", "admission_type")
+GROUPED_BY = ("sex", "race", "payer", "admission_type")
 _AGE = "age_years"
 _AGE_BANDS = ((0, 45, "under 45"), (45, 65, "45 to 64"), (65, 80, "65 to 79"), (80, 200, "80 and older"))
 _TOP_FEATURES = 20
@@ -118,7 +120,7 @@ def group_rows(
 ) -> list[GroupRow]:
     """Discrimination and calibration by group of patients, with small groups suppressed."""
     found = []
-    groups = _groups(rows)
+    groups = _groups(rows, smallest)
     shown = _shown(groups, y, smallest)
     for attribute, level, mask in groups:
         if (attribute, level) not in shown:
@@ -154,11 +156,15 @@ def _shown(groups: list[Group], y: NDArray[np.float64], smallest: int) -> set[tu
     return set(shown)
 
 
-def _groups(rows: pa.Table) -> list[Group]:
+def _groups(rows: pa.Table, smallest: int) -> list[Group]:
     groups: list[Group] = []
-    for attribute in _GROUPED_BY:
+    for attribute in GROUPED_BY:
         if attribute in rows.column_names:
             values = pc.fill_null(rows[attribute].cast(pa.string()), "unknown")
+            if attribute in FREE_TEXT:
+                words = values.to_pylist()
+                shown = shown_words(Counter(words), smallest)
+                values = pa.chunked_array([[shown[word] for word in words]], pa.string())
             for level in sorted(pc.unique(values).to_pylist()):
                 mask = pc.equal(values, level).to_numpy()
                 groups.append((attribute, level, np.asarray(mask, dtype=bool)))

@@ -30,7 +30,7 @@ class Feature:
         name: column of ``gold.features``.
         kind: how its values are read; values of another type are converted where they can be.
         nulls_expected: whether training rows held nulls; if not, a null at scoring time is worth a warning.
-        categories: values of a categorical feature met in training; others are worth a warning.
+        categories: values of a categorical feature that training met often enough to name; others are worth a warning.
     """
 
     name: str
@@ -179,8 +179,9 @@ def _codes(column: pa.Array, categories: Sequence[str]) -> NDArray[np.int32]:
 def read_inputs(rows: pa.Table, features: Sequence[Feature]) -> Inputs:
     """Type the columns of a table, whatever state they are in, and note what training had not seen.
 
-    Warnings: ``missing_column`` (the table has no such column), ``null`` (null where training had none),
-    ``unseen`` (a category training had not), ``invalid`` (a value that is not of the feature's kind: read as null).
+    Warnings: ``missing_column`` (the table has no such column), ``null`` (null where training had none), ``unseen`` (a
+    category that training did not have, or hardly), ``invalid`` (a value that is not of the feature's kind: read as
+    null).
     """
     inputs = Inputs(rows.num_rows, {})
     for feature in features:

@@ -39,12 +39,14 @@ def feature_kinds(table: Table, settings: Settings) -> dict[str, Kind]:
     }
 
 
-def learn_features(rows: pa.Table, kinds: Mapping[str, Kind]) -> tuple[Feature, ...]:
+def learn_features(rows: pa.Table, kinds: Mapping[str, Kind], smallest: int) -> tuple[Feature, ...]:
     """Features with what the training rows say of them; columns that never hold a value are left out.
 
     Args:
         rows: training rows.
         kinds: kind by feature name.
+        smallest: count that is published. A model travels, in an image and to whoever reads its documentation: it does
+            not name what fewer rows hold, which its encodings pool anyhow.
     """
     features = []
     for name, kind in kinds.items():
@@ -53,7 +55,8 @@ def learn_features(rows: pa.Table, kinds: Mapping[str, Kind]) -> tuple[Feature, 
             continue
         categories: tuple[str, ...] = ()
         if kind == "categorical":
-            categories = tuple(sorted(pc.unique(column.cast(pa.string())).drop_null().to_pylist()))
+            counts = pc.value_counts(column.cast(pa.string()).drop_null()).to_pylist()
+            categories = tuple(sorted(item["values"] for item in counts if item["counts"] >= smallest))
         features.append(Feature(name, kind, column.null_count > 0, categories))
     return tuple(features)
 

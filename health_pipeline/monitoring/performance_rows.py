@@ -39,7 +39,7 @@ def estimated_rows(rows: Scored, month: Month, baseline: Mapping[str, Estimate],
     past = MonthRange(shift(month, -settings.monitoring.calibration_months), shift(month, -1))
     calibration = recalibration(rows.during(past).matured)
     small = settings.privacy.small_number
-    now = _ranked(rows.during(MonthRange(month, month)))
+    now = _ranked(rows.during(MonthRange(month, month))).with_shown_words(small)
     sizes = {name: count for name, (count, _) in now.group_sizes().items()}
     hidden = _hidden(sizes, {name for name, count in sizes.items() if count < small}, small)
     shown = len(sizes.keys() - hidden - {"all"})
@@ -80,6 +80,7 @@ def realised_rows(
     if window not in {settings.monitoring.performance_window, realised_windows(settings)[-1]}:
         pooled = replace(pooled, segments={})
     small = settings.privacy.small_number
+    pooled = pooled.with_shown_words(small)
     sizes = pooled.group_sizes()
     # Everybody is a group that few outcomes do not hide: a month without any has to be seen.
     rare = {

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from health_pipeline.monitoring.segments import segment_sql
 from health_pipeline.monitoring.strata import strata_sql
 from health_pipeline.months import Month, MonthRange
+from health_pipeline.privacy import FREE_TEXT, shown_words
 from health_pipeline.warehouse.slices import Slice
 
 if TYPE_CHECKING:
@@ -94,6 +95,19 @@ class Scored:
     def by_descending_probability(self) -> Scored:
         """The same rows in another order: measures rank rows, and parts of ranked rows are ranked."""
         return self.where(np.argsort(-self.probability, kind="stable"))
+
+    def with_shown_words(self, limit: int) -> Scored:
+        """The same rows, with words of free text that fewer than ``limit`` of them hold pooled."""
+        import pandas as pd
+
+        segments = dict(self.segments)
+        for name in FREE_TEXT & segments.keys():
+            codes, words = segments[name].codes, segments[name].categories
+            shown = shown_words(dict(zip(words, np.bincount(codes, minlength=len(words)), strict=True)), limit)
+            kept = sorted(set(shown.values()))
+            places = np.array([kept.index(shown[word]) for word in words], np.int32)
+            segments[name] = pd.Categorical.from_codes(places[codes], pd.Index(kept, dtype="str"))
+        return replace(self, segments=segments)
 
     def group_sizes(self) -> dict[str, tuple[int, int]]:
         """Rows, and known readmissions among them, of each of :meth:`groups`."""

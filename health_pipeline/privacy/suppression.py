@@ -11,6 +11,11 @@ from typing import TypeVar
 
 Group = TypeVar("Group", str, tuple[str, str])
 
+FREE_TEXT = frozenset({"race"})
+"""Characteristics of patients whose words no contract limits: anything may stand there, a misplaced name too."""
+POOLED = "other"
+"""What stands for words of free text that few rows hold."""
+
 
 def suppress_small(count: float | None, limit: int) -> float | None:
     """The count, or None when it is positive and below ``limit``."""
@@ -37,6 +42,11 @@ def hidden_groups(counts: Mapping[Group, int], small: Collection[Group], limit: 
     if others and 0 < sum(counts[group] for group in hidden) < limit:
         hidden.add(min(others)[1])
     return hidden
+
+
+def shown_words(counts: Mapping[str, int], limit: int) -> dict[str, str]:
+    """Each word of a free text, or :data:`POOLED` where fewer rows than ``limit`` hold it."""
+    return {word: word if count >= limit else POOLED for word, count in counts.items()}
 
 
 def suppressed_sql(count: str, limit: int) -> str:

@@ -7,6 +7,7 @@ Biometrics 1997.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from health_pipeline.privacy import hidden_groups
+from health_pipeline.privacy import FREE_TEXT, hidden_groups, shown_words
 from health_pipeline.promotion.evidence import NOTHING, Estimate, Subgroup
 
 if TYPE_CHECKING:
@@ -83,14 +84,15 @@ def subgroups(
         challenger: its probabilities, shape (rows,).
         incumbent: its probabilities, or None.
         clusters: patient of each row as 0, 1, ...
-        groups: level of each row by attribute.
+        groups: level of each row by attribute; rare words of free text are pooled here.
         acceptance: how many rows and readmissions a verdict needs.
         level: two-sided level of all intervals together (Bonferroni over the groups judged).
         small_number: counts below it are not published.
     """
     masks = {
         (attribute, str(name)): levels == name
-        for attribute, levels in sorted(groups.items())
+        for attribute, recorded in sorted(groups.items())
+        for levels in [_shown(recorded, small_number) if attribute in FREE_TEXT else recorded]
         for name in sorted(set(levels.tolist()))
     }
 
@@ -118,6 +120,11 @@ def subgroups(
         else Subgroup(*key, rows=None if key in hidden else int(masks[key].sum()), judged=False)
         for key in masks
     )
+
+
+def _shown(levels: NDArray[np.object_], small_number: int) -> NDArray[np.object_]:
+    shown = shown_words(Counter(levels.tolist()), small_number)
+    return np.array([shown[level] for level in levels.tolist()], dtype=object)
 
 
 def _hidden(masks: Mapping[tuple[str, str], NDArray[np.bool_]], small_number: int) -> set[tuple[str, str]]:

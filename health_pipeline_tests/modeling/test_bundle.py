@@ -159,6 +159,26 @@ def test_rows_of_any_shape_are_scored_and_reported(bundle, subject):
     assert scores.inputs.row_warnings()[1] == "missing_column:prior_inpatient_1y;invalid:age_years"
 
 
+def test_a_model_does_not_name_what_few_rows_hold(settings, subject):
+    rows = subject.training.rows
+    words = np.array(rows["discharge_disposition"].to_pylist(), dtype=object)
+    words[:10], words[10:21] = "misplaced", "rare"
+    changed = replace(subject.training, rows=with_column(rows, "discharge_disposition", list(words)))
+    family = family_named("logistic_regression")
+    tuned, effort = Tuned(MONTH, dict(family.defaults)), effort_of(settings.training)
+    bundle = fit_candidate(family, replace(subject, training=changed), tuned, settings, effort, 1).bundle
+    stored = b"".join(content for content in bundle.files().values())
+    assert b"misplaced" not in stored
+    assert b"rare" in stored
+    misplaced, rare, new = (
+        bundle.score(with_column(rows.slice(0, 1), "discharge_disposition", [word]))
+        for word in ("misplaced", "rare", "new")
+    )
+    assert misplaced.inputs.counts() == new.inputs.counts() == {"unseen:discharge_disposition": 1}
+    assert rare.inputs.counts() == {}
+    assert misplaced.probabilities == rare.probabilities == new.probabilities
+
+
 @pytest.mark.parametrize("name", ["xgboost", "random_forest"])
 def test_a_number_beyond_those_of_training_is_the_largest_and_no_null(name):
     """XGBoost tells nulls apart at about twice the largest number, and at as much below the smallest."""
@@ -173,7 +193,7 @@ def test_a_number_beyond_those_of_training_is_the_largest_and_no_null(name):
     new[learned::2] = True
     columns = zip(("high", "low", "new"), (high, low, new), nulls, strict=True)
     rows = pa.table({column: pa.array(values, mask=mask) for column, values, mask in columns})
-    features = learn_features(rows.slice(0, learned), {"high": "numeric", "low": "numeric", "new": "boolean"})
+    features = learn_features(rows.slice(0, learned), {"high": "numeric", "low": "numeric", "new": "boolean"}, 11)
     training = Sample(read_inputs(rows.slice(0, learned), features), y[:learned])
     validation = Sample(read_inputs(rows.slice(learned), features), y[learned:])
     family = family_named(name)

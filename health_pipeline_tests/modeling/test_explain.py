@@ -109,6 +109,13 @@ def test_no_small_group_can_be_subtracted_from_what_the_card_shows(sexes, ages, 
         assert not 0 < 400 - shown < 11
 
 
+def test_a_rare_word_of_free_text_is_not_named_on_the_card():
+    rows = pa.table({"race": ["misplaced"] * 10 + [None] * 15 + ["white"] * 375})
+    y = (np.arange(400) % 2).astype(float)
+    found = group_rows(rows, y, np.linspace(0, 1, 400), np.arange(400), smallest=11)
+    assert [row.level for row in found if row.attribute == "race"] == ["other", "unknown", "white"]
+
+
 def test_an_observed_rate_of_few_events_is_left_out():
     y = np.zeros(200)
     y[-30:] = 1

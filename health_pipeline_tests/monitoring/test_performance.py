@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -17,11 +18,14 @@ from health_pipeline.monitoring import PERFORMANCE, performance_months
 from health_pipeline.monitoring.estimation import expected_performance
 from health_pipeline.monitoring.figures import draw_month
 from health_pipeline.monitoring.limits import judge
+from health_pipeline.monitoring.performance_rows import estimated_rows, realised_rows
 from health_pipeline.monitoring.scored import Scored
 from health_pipeline.monitoring.windows import performance_reads
 from health_pipeline.months import Month, MonthRange, parse_month, shift
 from health_pipeline.promotion.tables import CHAMPION
+from health_pipeline.settings import Settings
 from health_pipeline_tests.monitoring.conftest import MONTHS, Hospital, hospital, rewrite
+from health_pipeline_tests.monitoring.test_patient_sample import scored
 
 SEPTEMBER = parse_month("2021-09")
 Row = dict[str, Any]
@@ -271,6 +275,22 @@ def test_small_groups_are_suppressed(tmp_path: Path) -> None:
     small = found.settings.privacy.small_number
     for key, rest in hidden_rows(table).items():
         assert rest == 0 or rest >= small, key
+
+
+def test_a_rare_word_of_free_text_is_not_named() -> None:
+    window = Settings().monitoring.performance_window
+    known = scored(400, MonthRange(shift(SEPTEMBER, 1 - window), SEPTEMBER))
+    words = np.array(["white"] * (len(known) - 21) + ["rare"] * 11 + ["misplaced"] * 10, dtype=object)
+    rows = replace(known, segments={"race": pd.Categorical(words), "payer": pd.Categorical(words)})
+    found = [*realised_rows(rows, SEPTEMBER, window, {}, Settings()), *estimated_rows(rows, SEPTEMBER, {}, Settings())]
+    for kind in ("realised", "estimated"):
+        named = {row["segment"] for row in found if row["kind"] == kind} - {"all"}
+        assert {segment for segment in named if segment.startswith("race=")} == {
+            "race=other",
+            "race=rare",
+            "race=white",
+        }
+        assert "payer=misplaced" in named, "a word of the contract's vocabulary tells nothing"
 
 
 def test_a_month_without_any_readmission_has_no_discrimination_to_compare(tmp_path: Path) -> None:

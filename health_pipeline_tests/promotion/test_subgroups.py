@@ -104,22 +104,30 @@ def test_a_group_without_readmissions_is_never_judged():
 
 
 def test_small_numbers_are_hidden_and_cannot_be_subtracted():
-    found = judge({"race": levels(a=10, b=11, c=200)})
+    found = judge({"payer": levels(a=10, b=11, c=200)})
     assert {name: group.rows for name, group in found.items()} == {
-        "race=a": None,
-        "race=b": None,  # the next smallest hides with it
-        "race=c": 200,
-        "race=other": GIVEN.y.size - 221,
+        "payer=a": None,
+        "payer=b": None,  # the next smallest hides with it
+        "payer=c": 200,
+        "payer=other": GIVEN.y.size - 221,
     }
-    two = judge({"race": levels(a=10, b=5, c=200)})
-    assert (two["race=a"].rows, two["race=b"].rows, two["race=c"].rows) == (None, None, 200)
-    few = judge({"race": levels(a=3, b=4, c=200)})
-    assert [few[f"race={level}"].rows for level in "abc"] == [None, None, None], "seven together are few as well"
-    assert judge({"race": levels(a=11)})["race=a"].rows == 11
-    hidden_with_it = judge({"race": levels(a=10)})["race=other"]
+    two = judge({"payer": levels(a=10, b=5, c=200)})
+    assert (two["payer=a"].rows, two["payer=b"].rows, two["payer=c"].rows) == (None, None, 200)
+    few = judge({"payer": levels(a=3, b=4, c=200)})
+    assert [few[f"payer={level}"].rows for level in "abc"] == [None, None, None], "seven together are few as well"
+    assert judge({"payer": levels(a=11)})["payer=a"].rows == 11
+    hidden_with_it = judge({"payer": levels(a=10)})["payer=other"]
     assert (hidden_with_it.rows, hidden_with_it.judged) == (None, True)
-    other_attribute = judge({"race": levels(a=10), "sex": levels(x=500)})
+    other_attribute = judge({"payer": levels(a=10), "sex": levels(x=500)})
     assert other_attribute["sex=x"].rows == 500
+
+
+def test_a_rare_word_of_free_text_is_not_named():
+    found = judge({"race": levels(misplaced=10, rarer=1, white=500)})
+    assert {name: group.rows for name, group in found.items()} == {
+        "race=other": GIVEN.y.size - 500,
+        "race=white": 500,
+    }
 
 
 def test_order_is_that_of_names():
